@@ -1,0 +1,17 @@
+//! Compiles the protocol into `OUT_DIR`: messages and the client's side of each service. Needs no `protoc`.
+
+const PROTOS: [&str; 5] = [
+    "lineshaft/v1/error_reason.proto",
+    "lineshaft/v1/task_service.proto",
+    "lineshaft/v1/queue_service.proto",
+    "lineshaft/v1/worker_service.proto",
+    "lineshaft/v1/server_service.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let mut compiler = protox::Compiler::new(["proto"])?;
+    compiler.include_source_info(true).include_imports(true).open_files(PROTOS)?;
+    tonic_prost_build::configure().build_server(false).bytes(".").compile_fds(compiler.file_descriptor_set())?;
+    Ok(())
+}

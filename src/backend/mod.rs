@@ -1,0 +1,77 @@
+//! The backend seam: what Machinery programs can see, task states in its format under its keys.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::clock::WallTime;
+use crate::error::StoreError;
+use crate::task::{Order, TaskId, TaskState};
+
+/// A state to be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateWrite {
+    /// The state. `created_at` [`crate::task::Timestamp::ZERO`] and an empty `task_name` mean: as stored.
+    pub state: TaskState,
+    /// Forgotten this long after it was written, unless something was written since.
+    pub keep: Duration,
+}
+
+/// Whether a write was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// Applied.
+    Applied,
+    /// The stored state is the same or later: nothing was changed.
+    Behind,
+}
+
+/// What Machinery programs can see.
+#[async_trait]
+pub trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// The room's name: `embedded`, `redis`, …
+    fn name(&self) -> &'static str;
+
+    /// Stores states, one answer each, in order. A write whose [`Order`] is not greater than the stored one changes
+    /// nothing; several of one task in a batch are applied in order.
+    ///
+    /// # Errors
+    /// Per item: [`StoreError::Unavailable`] nothing was written; [`StoreError::OutcomeUnknown`]: write again.
+    async fn write(&self, states: &[StateWrite], now: WallTime) -> Vec<Result<Written, StoreError>>;
+
+    /// Reads states, in order; `None`: unknown or expired at `now`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; [`StoreError::Corrupt`].
+    async fn read(&self, ids: &[TaskId], now: WallTime) -> Result<Vec<Option<TaskState>>, StoreError>;
+
+    /// Removes states that are still exactly of this order: a PENDING whose message was definitely not sent.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn retract(&self, states: &[(TaskId, Order)]) -> Result<(), StoreError>;
+
+    /// Forgets what is past its time, a bounded amount; answers how much. Rooms whose store expires by itself answer 0.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn sweep(&self, now: WallTime) -> Result<usize, StoreError>;
+
+    /// Being told of changes; `None`: `service` polls what is watched.
+    fn watch(&self) -> Option<&dyn Watch> {
+        None
+    }
+}
+
+/// Being told that a state changed, whoever wrote it. One listener for each replica; it reads again what it is told of.
+pub trait Watch: Send + Sync {
+    /// From now on changes of this task are told, until [`Watch::unwatch`]. Counted: as many unwatch as watch.
+    fn watch(&self, id: &TaskId);
+
+    /// No longer.
+    fn unwatch(&self, id: &TaskId);
+
+    /// Ids that may have changed. A listener that falls behind loses some, and then re-reads all that it watches.
+    fn changes(&self) -> tokio::sync::broadcast::Receiver<TaskId>;
+}

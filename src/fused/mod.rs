@@ -1,0 +1,30 @@
+//! One store behind broker, ledger and backend: all effects of a step in one transaction.
+//!
+//! Where there is none, `service` carries the same steps in the order of `ARCHITECTURE.md`, "A task's life".
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::backend::StateWrite;
+use crate::broker::NewTask;
+use crate::clock::WallTime;
+use crate::error::StoreError;
+use crate::ledger::{Decision, Verdict};
+
+/// Several steps at once, over three rooms that share a store.
+#[async_trait]
+pub trait Fused: fmt::Debug + Send + Sync + 'static {
+    /// Writes the state and publishes the message, both or neither, one answer each, in order.
+    ///
+    /// # Errors
+    /// Per item, as [`crate::broker::Broker::publish`].
+    async fn send(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>>;
+
+    /// Decides; and where the verdict is `Recorded`, in the same transaction, writes the states, publishes the messages,
+    /// acknowledges the message wherever it stands (held, waiting or delayed) and marks the effects done.
+    ///
+    /// # Errors
+    /// As [`crate::ledger::Ledger::decide`]: none of the decisions was written, or it is unknown.
+    async fn settle(&self, decisions: &[Decision]) -> Result<Vec<Verdict>, StoreError>;
+}

@@ -1,0 +1,17 @@
+//! Lineshaft: one gRPC service in front of the task queue you already run.
+//!
+//! # Layout
+//!
+//! - [`task`]: nouns and pure rules.
+//! - [`wire`]: envelopes, bytes to task and back.
+//! - [`broker`], [`ledger`], [`backend`]: the three seams and their rooms; [`fused`]: several at once.
+//! - [`service`]: all policy.
+
+pub mod backend;
+pub mod broker;
+pub mod clock;
+pub mod error;
+pub mod fused;
+pub mod ledger;
+pub mod service;
+pub mod task;

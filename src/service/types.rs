@@ -1,0 +1,346 @@
+//! What `service` takes and answers, in domain words. `api` translates them to and from the protocol.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::broker::Capabilities;
+use crate::clock::WallTime;
+use crate::ledger::{Session, Subscription, Verdict};
+use crate::task::{Arg, Headers, LeaseId, QueueName, SessionId, Signature, TaskId, TaskName, Timestamp};
+
+/// A task as a producer gives it, its fields already well-formed.
+#[derive(Debug, Clone, Default)]
+pub struct Submission {
+    /// `None`: made here.
+    pub id: Option<TaskId>,
+    /// Registered name.
+    pub name: String,
+    /// `None`: the default queue.
+    pub queue: Option<QueueName>,
+    /// Empty: the broker's rule.
+    pub routing_key: String,
+    /// Arguments.
+    pub args: Vec<Arg>,
+    /// Headers of the caller.
+    pub headers: Headers,
+    /// Not before this moment.
+    pub eta: Option<Timestamp>,
+    /// Not before this long from now; never together with `eta`.
+    pub delay: Option<Duration>,
+    /// 0 to 255.
+    pub priority: u8,
+    /// Retries.
+    pub retry_count: u32,
+    /// Last delay, seconds.
+    pub retry_timeout: u64,
+    /// Results are not passed on.
+    pub immutable: bool,
+    /// Sent after SUCCESS.
+    pub on_success: Vec<Submission>,
+    /// Sent after FAILURE.
+    pub on_error: Vec<Submission>,
+}
+
+/// A stream's opening.
+#[derive(Debug, Clone)]
+pub struct Hello {
+    /// Name for people; empty: the session's id.
+    pub worker: String,
+    /// Language of the client.
+    pub language: String,
+    /// Version of the client.
+    pub version: String,
+    /// What it takes.
+    pub subscriptions: Vec<Subscription>,
+    /// Slots, for people.
+    pub concurrency: u32,
+    /// The session to go on with.
+    pub resume: Option<Resume>,
+    /// The leases it still holds.
+    pub held: Vec<LeaseId>,
+}
+
+/// Proof of a session.
+#[derive(Clone)]
+pub struct Resume {
+    /// The session.
+    pub session: SessionId,
+    /// Its secret.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for Resume {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Resume({}, secret redacted)", self.session)
+    }
+}
+
+/// A lease on its way to a worker.
+#[derive(Debug, Clone)]
+pub struct Granted {
+    /// The lease.
+    pub id: LeaseId,
+    /// The attempt, from 1.
+    pub attempt: u32,
+    /// Its queue.
+    pub queue: QueueName,
+    /// The task. Headers of ours are still inside.
+    pub signature: Arc<Signature>,
+    /// When the task was sent, if known.
+    pub sent_at: Option<WallTime>,
+    /// Rough size of the lease on its way, bytes.
+    pub bytes: usize,
+}
+
+/// What a stream is told.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Work; numbered without gaps from `first_number`.
+    Leases {
+        /// The number of the first.
+        first_number: u64,
+        /// One or more.
+        leases: Vec<Granted>,
+    },
+    /// A verdict. `None`: not recorded for a reason that may pass; report again.
+    ReportAck {
+        /// As reported.
+        report: Option<String>,
+        /// The lease.
+        lease: LeaseId,
+        /// What became of it.
+        verdict: Option<Verdict>,
+    },
+    /// Answer to a heartbeat.
+    HeartbeatAck {
+        /// Echo.
+        sequence: u64,
+    },
+    /// Stop this attempt.
+    Revoke {
+        /// The lease.
+        lease: LeaseId,
+        /// Why.
+        reason: Revoked,
+    },
+    /// This server stops.
+    Drain {
+        /// How long the stream stays open.
+        deadline: Duration,
+    },
+    /// The stream is over; nothing follows.
+    Goodbye(Parting),
+}
+
+/// Why a lease was revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revoked {
+    /// The session expired.
+    Expired,
+    /// Not this session's, or ended.
+    Unknown,
+}
+
+/// Why a stream ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Parting {
+    /// The worker said goodbye.
+    Asked,
+    /// Attached again elsewhere.
+    Replaced,
+    /// The session expired.
+    Expired,
+    /// The server stopped.
+    Drained,
+    /// The client did not read.
+    Slow,
+}
+
+/// The answer to [`Hello`].
+#[derive(Debug, Clone)]
+pub struct Welcome {
+    /// The session and its secret.
+    pub session: Resume,
+    /// True if an old one was taken up again.
+    pub resumed: bool,
+    /// For each lease brought back: kept or not.
+    pub held: Vec<(LeaseId, bool)>,
+}
+
+/// The outcome of an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Names the report.
+    pub id: Option<String>,
+    /// The lease.
+    pub lease: LeaseId,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// Well, with results.
+    Success(Vec<Arg>),
+    /// Badly.
+    Failure {
+        /// What a person should read.
+        error: String,
+        /// No retry, whatever is left.
+        is_final: bool,
+        /// Again after this long, at no cost of a retry.
+        retry_after: Option<Duration>,
+    },
+    /// Not made, or given up: to be made again.
+    Release {
+        /// Not before this long.
+        delay: Duration,
+    },
+}
+
+/// A unary request for leases.
+#[derive(Debug, Clone)]
+pub struct LeaseRequest {
+    /// `None`: a new session.
+    pub session: Option<Resume>,
+    /// Name of a new session.
+    pub worker: String,
+    /// What to take.
+    pub subscriptions: Vec<Subscription>,
+    /// 1 to `batch_max`.
+    pub tasks_max: usize,
+    /// How long to wait for the first.
+    pub wait_max: Duration,
+    /// Makes the request safe to repeat.
+    pub request_id: Option<String>,
+}
+
+/// Its answer.
+#[derive(Debug, Clone)]
+pub struct LeaseReply {
+    /// Leases, maybe none.
+    pub leases: Vec<Granted>,
+    /// The session.
+    pub session: Resume,
+}
+
+/// A task that waits.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// The task, or why the body is none.
+    pub task: Result<Signature, String>,
+    /// Not before; `None`: due.
+    pub available_at: Option<WallTime>,
+    /// No attached worker takes this name from this queue.
+    pub unclaimed: bool,
+}
+
+/// A page of waiting tasks.
+#[derive(Debug, Clone, Default)]
+pub struct PendingTasks {
+    /// In order.
+    pub tasks: Vec<Pending>,
+    /// For the next page.
+    pub next: Option<Vec<u8>>,
+}
+
+/// A worker for people.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// Its session.
+    pub session: Session,
+    /// Leases it holds.
+    pub leases: u32,
+    /// It has a stream here, or waits in a unary call.
+    pub attached: bool,
+    /// How long ago it was heard of, as far as this replica knows.
+    pub silent_for: Duration,
+}
+
+/// Intervals and limits in force. Defaults are those of `config`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Queue of tasks that name none.
+    pub default_queue: QueueName,
+    /// How long results are kept after the end of their task.
+    pub results_expire_in: Duration,
+    /// Workers send a heartbeat this often.
+    pub heartbeat_interval: Duration,
+    /// Without a heartbeat for this long the leases are lost.
+    pub lease_duration: Duration,
+    /// Silence on a stream after which it is dead.
+    pub silence_max: Duration,
+    /// Attempts that may end in dead workers.
+    pub lost_max: u32,
+    /// Largest task as encoded, bytes.
+    pub task_bytes_max: usize,
+    /// Largest results as encoded, bytes.
+    pub result_bytes_max: usize,
+    /// Largest request message, bytes.
+    pub message_bytes_max: usize,
+    /// Items in a batch.
+    pub batch_max: usize,
+    /// Arguments of a task.
+    pub args_max: usize,
+    /// Headers of a task.
+    pub headers_max: usize,
+    /// Longest delay.
+    pub delay_max: Duration,
+    /// Leases one session may hold.
+    pub session_leases_max: u32,
+    /// Sessions attached at once.
+    pub sessions_max: u32,
+    /// Depth of callbacks.
+    pub callback_depth_max: u32,
+    /// Sends under way at once; more are refused.
+    pub sends_in_flight_max: usize,
+    /// Streams stay open this long while draining.
+    pub drain_deadline: Duration,
+    /// Bytes of leases on their way to one session that it has not yet read.
+    pub session_bytes_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            default_queue: QueueName::trusted("machinery_tasks"),
+            results_expire_in: Duration::from_secs(3600),
+            heartbeat_interval: Duration::from_secs(10),
+            lease_duration: Duration::from_secs(30),
+            silence_max: Duration::from_secs(45),
+            lost_max: 3,
+            task_bytes_max: 1 << 20,
+            result_bytes_max: 1 << 20,
+            message_bytes_max: 4 << 20,
+            batch_max: 1000,
+            args_max: 1000,
+            headers_max: 100,
+            delay_max: Duration::from_secs(365 * 86400),
+            session_leases_max: 10_000,
+            sessions_max: 10_000,
+            callback_depth_max: 16,
+            sends_in_flight_max: 10_000,
+            drain_deadline: Duration::from_secs(30),
+            session_bytes_max: 16 << 20,
+        }
+    }
+}
+
+/// The stores in force and what they promise together.
+#[derive(Debug, Clone)]
+pub struct Guarantees {
+    /// The broker's.
+    pub broker: Capabilities,
+    /// The ledger's name.
+    pub ledger: &'static str,
+    /// The backend's name.
+    pub backend: &'static str,
+    /// Sending and settling are one transaction.
+    pub fused: bool,
+    /// Only one server may use these stores.
+    pub single_replica: bool,
+}
+
+/// Names taken by attached workers, for [`Pending::unclaimed`].
+pub type Claimed = std::collections::HashSet<TaskName>;

@@ -1,0 +1,15 @@
+//! Nouns and pure rules: what a task, an attempt, a lease and a state are. No IO, no clock.
+
+mod arg;
+mod id;
+mod retry;
+mod signature;
+mod state;
+mod time;
+
+pub use arg::{Arg, ArgError, ArgValue, Kind, Label, TypeName};
+pub use id::{FencingToken, IdError, LeaseId, MessageKey, NAME_BYTES_MAX, QueueName, SessionId, TaskId, TaskName};
+pub use retry::next_retry_timeout;
+pub use signature::{Body, Headers, RawJson, Signature};
+pub use state::{FailureReason, Order, Status, TaskState};
+pub use time::Timestamp;
