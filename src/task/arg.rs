@@ -111,3 +111,8 @@ pub enum ArgError {
     #[error("{0} is not a finite number of its type")]
     NotFinite(String),
 }
+impl Arg {
+    pub fn string(text: impl Into<String>) -> Self {
+        todo!()
+    }
+}

@@ -60,3 +60,11 @@ pub struct Signature {
     /// Drop instead of handing back.
     pub ignore_when_task_not_registered: bool,
 }
+impl RawJson {
+    pub fn string(text: &str) -> Self {
+        todo!()
+    }
+    pub fn as_string(&self) -> Option<String> {
+        todo!()
+    }
+}
