@@ -94,7 +94,6 @@ fn may(from: &[String], path: &[String]) -> Result<(), String> {
         (Place::Room(seam, _), Place::Module(module)) if seam == module => true,
         (from, Place::Module(to)) => module(from, to, &named),
         (Place::Room("fused", room), Place::Room(_, other)) => room == other,
-        // The embedded rooms are one store: settling is one transaction over all of them.
         (_, Place::Room(..)) => false,
     };
     if allowed { Ok(()) } else { Err(format!("{} may not touch this", from.join("::"))) }
@@ -132,7 +131,8 @@ fn module(from: Place<'_>, to: &str, named: &[&str]) -> bool {
                 || matches!(to, "service" | "wire" | "telemetry")
                 || (SEAMS.contains(&to) && named.len() > 1 && !store)
         }
-        Place::Module("config") => COMMON.contains(&to) || matches!(to, "service" | "telemetry"),
+        // Fills the settings of those it configures.
+        Place::Module("config") => COMMON.contains(&to) || matches!(to, "service" | "telemetry" | "api"),
         Place::Module("telemetry") => COMMON.contains(&to) || SEAMS.contains(&to),
         // Stands on the Rust client, as any program does.
         Place::Module("cli") => matches!(to, "clock" | "telemetry" | "task"),
