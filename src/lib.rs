@@ -15,3 +15,4 @@ pub mod fused;
 pub mod ledger;
 pub mod service;
 pub mod task;
+pub mod wire;
