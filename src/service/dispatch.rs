@@ -231,7 +231,6 @@ async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: L
     if let Some(error) = args_error {
         // No worker could read these arguments: the task ends as it would at a Machinery worker, and costs nobody a slot.
         Reservation::cancel(&attachment);
-        let error = format!("Reflect task args error: {error}");
         let outcome = Outcome::Failure { error, is_final: true, retry_after: None };
         inner.report_own(super::types::Report { id: None, lease: id, outcome });
         return;
