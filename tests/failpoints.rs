@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lineshaft::clock::{Clock, TestClock, WallTime};
@@ -114,11 +115,11 @@ impl Worker {
         stream
     }
 
-    /// Works until the stream ends.
-    async fn work(&mut self, mut stream: Stream) -> Parting {
+    /// Works until `enough` and nothing is held any more: `None`; or until the stream ends.
+    async fn work(&mut self, mut stream: Stream, enough: &AtomicBool) -> Option<Parting> {
         let inbound = stream.inbound();
         let mut beat = tokio::time::interval(LEASE / 6);
-        loop {
+        while !(enough.load(Ordering::Relaxed) && self.held.is_empty()) {
             let event = tokio::select! {
                 event = stream.next() => event,
                 _ = beat.tick() => {
@@ -127,8 +128,8 @@ impl Worker {
                 }
             };
             match event {
-                None => return Parting::Asked,
-                Some(Event::Goodbye(parting)) => return parting,
+                None => return Some(Parting::Asked),
+                Some(Event::Goodbye(parting)) => return Some(parting),
                 Some(Event::Leases { first_number, leases }) => {
                     inbound.accepted(first_number + leases.len() as u64 - 1);
                     for lease in leases {
@@ -152,6 +153,7 @@ impl Worker {
                 Some(_) => {}
             }
         }
+        None
     }
 }
 
@@ -248,12 +250,14 @@ async fn scenario(world: &World, point: Point, visit: u64) -> bool {
                 }
             }
             let stream = worker.attach(&first.service).await;
-            tokio::select! {
-                parting = worker.work(stream) => panic!("the stream ended: {parting:?}"),
-                () = all_final(&first.service, &accepted) => {}
-            }
-            // Whatever follows the last decision is done within this time.
-            tokio::time::sleep(Duration::from_secs(30)).await;
+            let enough = AtomicBool::new(false);
+            let everything = async {
+                all_final(&first.service, &accepted).await;
+                all_quiet(&first.service).await;
+                enough.store(true, Ordering::Relaxed);
+            };
+            let (parting, ()) = tokio::join!(worker.work(stream, &enough), everything);
+            assert_eq!(parting, None, "the stream ended");
         };
         tokio::select! {
             () = failpoints.struck() => true,
@@ -263,19 +267,18 @@ async fn scenario(world: &World, point: Point, visit: u64) -> bool {
     first.crash();
     let second = world.replica(Failpoints::default());
     let stream = worker.attach(&second.service).await;
+    let enough = AtomicBool::new(false);
     let everything = async {
         all_final(&second.service, &accepted).await;
         let children: Vec<TaskId> = accepted.iter().flat_map(children).collect();
         all_final(&second.service, &children).await;
         all_quiet(&second.service).await;
+        enough.store(true, Ordering::Relaxed);
     };
-    tokio::select! {
-        parting = worker.work(stream) => panic!("{point:?}@{visit}: the stream ended: {parting:?}"),
-        () = everything => {}
-        () = tokio::time::sleep(Duration::from_secs(1200)) => {
-            let states = second.service.states(&accepted).await;
-            panic!("{point:?}@{visit}: stuck: {states:#?}");
-        }
+    let done = async { tokio::join!(worker.work(stream, &enough), everything).0 };
+    match tokio::time::timeout(Duration::from_secs(1200), done).await {
+        Ok(parting) => assert_eq!(parting, None, "{point:?}@{visit}: the stream ended"),
+        Err(_) => panic!("{point:?}@{visit}: stuck: {:#?}", second.service.states(&accepted).await),
     }
     check(&second.service, &worker.witness, &accepted, point, visit).await;
     second.service.halt();
