@@ -24,9 +24,7 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
-    use Kind::*;
-    let kinds = [Bool, Int, Int8, Int16, Int32, Int64, Uint, Uint8, Uint16, Uint32, Uint64, Float32, Float64, String];
-    proptest::sample::select(kinds.to_vec())
+    proptest::sample::select(&Kind::ALL)
 }
 
 fn finite() -> impl Strategy<Value = f64> {
