@@ -2,12 +2,15 @@
 //!
 //! Always compiled in, so that what is tested is what is shipped; without a plan a point costs one branch. The program
 //! takes its plan from `LINESHAFT_FAILPOINTS`, as `settle.decided=abort@3,send.stated=hang`: at the third time the
-//! decision was made the process aborts; the first send stops for ever once its state is written.
+//! decision was made the process aborts; the first send stops for ever once its state is written. The word `unfused`
+//! makes the server carry out every step for itself, as it must where broker, ledger and backend are different stores,
+//! so that the arrows between the steps can be visited on every room.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 /// After this much of a step is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,14 +100,40 @@ struct Planned {
 /// A plan of failures; the default is none.
 #[derive(Debug, Clone, Default)]
 pub struct Failpoints {
-    plan: Option<Arc<Mutex<HashMap<Point, Planned>>>>,
+    plan: Option<Arc<Plan>>,
+    unfused: bool,
+}
+
+#[derive(Debug)]
+struct Plan {
+    points: Mutex<HashMap<Point, Planned>>,
+    struck: Notify,
+}
+
+impl Plan {
+    fn new(points: HashMap<Point, Planned>) -> Option<Arc<Self>> {
+        (!points.is_empty()).then(|| Arc::new(Self { points: Mutex::new(points), struck: Notify::new() }))
+    }
 }
 
 impl Failpoints {
     /// `action` at the `visit`th time that `point` is reached, from 1.
     pub fn at(point: Point, action: Action, visit: u64) -> Self {
         let planned = Planned { action, visits_left: visit.max(1) };
-        Self { plan: Some(Arc::new(Mutex::new(HashMap::from([(point, planned)])))) }
+        Self { plan: Plan::new(HashMap::from([(point, planned)])), unfused: false }
+    }
+
+    /// Resolves when a [`Action::Hang`] has struck.
+    pub async fn struck(&self) {
+        match &self.plan {
+            Some(plan) => plan.struck.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// True if the steps that fused stores do at once shall be done one by one.
+    pub fn is_unfused(&self) -> bool {
+        self.unfused
     }
 
     /// Reads a plan: `POINT=ACTION[@VISIT]`, comma-separated; actions are `abort` and `hang`.
@@ -113,8 +142,13 @@ impl Failpoints {
     /// A sentence that names the part at fault.
     pub fn parse(plan: &str) -> Result<Self, String> {
         let mut points = HashMap::new();
+        let mut unfused = false;
         for part in plan.split(',').map(str::trim).filter(|p| !p.is_empty()) {
             let wrong = |why: &str| format!("failpoint {part:?}: {why}");
+            if part == "unfused" {
+                unfused = true;
+                continue;
+            }
             let (name, action) = part.split_once('=').ok_or_else(|| wrong("write POINT=ACTION[@VISIT]"))?;
             let (action, visit) = action.split_once('@').unwrap_or((action, "1"));
             let point = Point::ALL.into_iter().find(|p| p.name() == name).ok_or_else(|| wrong("no such point"))?;
@@ -127,26 +161,29 @@ impl Failpoints {
                 visit.parse().ok().filter(|v| *v > 0).ok_or_else(|| wrong("the visit is a number from 1"))?;
             points.insert(point, Planned { action, visits_left });
         }
-        Ok(Self { plan: (!points.is_empty()).then(|| Arc::new(Mutex::new(points))) })
+        Ok(Self { plan: Plan::new(points), unfused })
     }
 
     /// Passes `point`, or does not.
     pub async fn reach(&self, point: Point) {
         let Some(plan) = &self.plan else { return };
         let action = {
-            let mut plan = plan.lock();
-            let Some(planned) = plan.get_mut(&point) else { return };
+            let mut points = plan.points.lock();
+            let Some(planned) = points.get_mut(&point) else { return };
             planned.visits_left -= 1;
             if planned.visits_left > 0 {
                 return;
             }
             let action = planned.action;
-            plan.remove(&point);
+            points.remove(&point);
             action
         };
         match action {
             Action::Abort => std::process::abort(),
-            Action::Hang => std::future::pending().await,
+            Action::Hang => {
+                plan.struck.notify_one();
+                std::future::pending().await
+            }
         }
     }
 }
@@ -158,6 +195,7 @@ mod tests {
     #[test]
     fn a_plan_is_read_and_nonsense_is_named() {
         assert!(Failpoints::parse("settle.decided=abort@3, send.stated=hang").is_ok());
+        assert!(Failpoints::parse("unfused").is_ok_and(|f| f.is_unfused()));
         for bad in
             ["x", "settle.decided", "settle.decided=fly", "nowhere=abort", "settle.done=abort@x", "settle.done=abort@0"]
         {

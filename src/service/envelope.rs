@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::task::{Body, Headers, Signature};
+use crate::task::{Headers, Signature};
 use crate::wire;
 
 /// Header: when the task was first accepted, unix ns. Names the sending; states of an older one never overwrite it.
@@ -30,20 +30,12 @@ pub(super) struct Opened {
 /// Why it is no task, for people.
 pub(super) fn open(body: &[u8]) -> Result<Opened, String> {
     let decoded = wire::machinery::decode(body).map_err(|e| e.to_string())?;
-    Ok(Opened { signature: Arc::new(decoded.signature), args_error: decoded.args_error })
+    Ok(Opened { signature: Arc::new(decoded.signature), args_error: decoded.args_error.map(|e| e.to_string()) })
 }
 
 /// Writes a body.
 pub(super) fn seal(signature: &Signature) -> Bytes {
     wire::machinery::encode(signature)
-}
-
-/// The body of a callback, opened.
-///
-/// # Errors
-/// Why it is no task, for people.
-pub(super) fn open_callback(body: &Body) -> Result<Signature, String> {
-    wire::machinery::decode(&body.0).map(|d| d.signature).map_err(|e| e.to_string())
 }
 
 fn number<T: std::str::FromStr>(signature: &Signature, header: &str) -> Option<T> {

@@ -106,13 +106,18 @@ struct Inner {
     draining: CancellationToken,
     /// Nothing at all any more.
     stopping: CancellationToken,
+    /// Not even the steps under way go on.
+    halted: CancellationToken,
     /// Steps under way that a drain waits for.
     steps: TaskTracker,
 }
 
 impl Service {
     /// Starts a replica on `stores`: dispatch, expiry, repair and sweeping run on the current runtime.
-    pub fn start(stores: Stores, settings: Settings, clock: Arc<dyn Clock>, failpoints: Failpoints) -> Self {
+    pub fn start(mut stores: Stores, settings: Settings, clock: Arc<dyn Clock>, failpoints: Failpoints) -> Self {
+        if failpoints.is_unfused() {
+            stores.fused = None;
+        }
         let guarantees = Guarantees {
             broker: stores.broker.capabilities().clone(),
             ledger: stores.ledger.name(),
@@ -137,6 +142,7 @@ impl Service {
             stalls: AtomicU64::new(0),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
+            halted: CancellationToken::new(),
             steps: TaskTracker::new(),
             stores,
             clock,
@@ -159,6 +165,13 @@ impl Service {
     /// What the stores promise.
     pub fn guarantees(&self) -> &Guarantees {
         &self.inner.guarantees
+    }
+
+    /// Stops this instant, wherever each step is, as a crash does; only the stores know what was done. For tests.
+    pub fn halt(&self) {
+        self.inner.halted.cancel();
+        self.inner.draining.cancel();
+        self.inner.stopping.cancel();
     }
 
     /// Takes no new work, tells every stream to drain, waits until they have moved and all steps under way are done, or
@@ -203,7 +216,14 @@ impl Inner {
 
     /// Runs a step that must not be cut short by whoever asked for it.
     fn spawn(self: &Arc<Self>, step: impl Future<Output = ()> + Send + 'static) {
-        self.steps.spawn(step);
+        let halted = self.halted.clone();
+        self.steps.spawn(async move {
+            tokio::select! {
+                biased;
+                () = halted.cancelled() => {}
+                () = step => {}
+            }
+        });
     }
 
     /// Runs a loop until the replica stops.
@@ -211,8 +231,9 @@ impl Inner {
         let stopping = self.stopping.clone();
         tokio::spawn(async move {
             tokio::select! {
-                () = run => {}
+                biased;
                 () = stopping.cancelled() => {}
+                () = run => {}
             }
         });
     }

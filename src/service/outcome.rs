@@ -14,7 +14,7 @@ use crate::task::{
     Arg, FailureReason, MessageKey, QueueName, Signature, Status, TaskId, TaskName, TaskState, Timestamp,
     next_retry_timeout,
 };
-use crate::wire;
+use crate::wire::{self, machinery::WireError};
 
 /// The longest error text kept, bytes.
 const ERROR_BYTES_MAX: usize = 64 << 10;
@@ -46,7 +46,7 @@ pub(super) fn judge(outcome: &Outcome, signature: &Signature, settings: &Setting
     match outcome {
         Outcome::Release { .. } => None,
         Outcome::Success(results) => {
-            let bytes = wire::machinery::results_len(results);
+            let bytes = wire::machinery::encode_results(results).len();
             if bytes > settings.result_bytes_max {
                 let error = format!(
                     "result too large: {bytes} bytes, the limit is {} bytes; store it elsewhere and return a reference",
@@ -105,21 +105,15 @@ impl Attempt<'_> {
             End::Success(results) => {
                 effects.states.push(self.state(Status::Success, Some(results.clone()), "", FailureReason::Unknown));
                 for (position, body) in self.signature.on_success.iter().flatten().enumerate() {
-                    if let Ok(mut callback) = envelope::open_callback(body) {
-                        if !self.signature.immutable {
-                            callback.args.get_or_insert_default().extend(results.iter().cloned());
-                        }
-                        self.publish_callback(&mut effects, callback, position);
-                    }
+                    let callback = wire::machinery::callback_after_success(self.signature, body, results);
+                    self.publish_callback(&mut effects, callback, position);
                 }
             }
             End::Failure { error, reason } => {
                 effects.states.push(self.state(Status::Failure, None, error, *reason));
                 for (position, body) in self.signature.on_error.iter().flatten().enumerate() {
-                    if let Ok(mut callback) = envelope::open_callback(body) {
-                        callback.args.get_or_insert_default().insert(0, Arg::string(error.as_str()));
-                        self.publish_callback(&mut effects, callback, position);
-                    }
+                    let callback = wire::machinery::callback_after_error(body, error);
+                    self.publish_callback(&mut effects, callback, position);
                 }
             }
             End::Retry { error, after } => {
@@ -190,7 +184,15 @@ impl Attempt<'_> {
         }
     }
 
-    fn publish_callback(&self, effects: &mut Effects, mut callback: Signature, position: usize) {
+    fn publish_callback(&self, effects: &mut Effects, callback: Result<Signature, WireError>, position: usize) {
+        let mut callback = match callback {
+            Ok(callback) => callback,
+            Err(why) => {
+                // Its sender wrote it unreadable; there is no id under which its end could be told.
+                tracing::warn!(task = %self.lease.task, position, %why, "a callback is no task and is not sent");
+                return;
+            }
+        };
         let position = u32::try_from(position).unwrap_or(u32::MAX).saturating_add(1);
         let message = &self.lease.id.message;
         if callback.uuid.is_empty() {
@@ -223,6 +225,13 @@ pub(super) fn bare_state(
         created_at: if generation == 0 { Timestamp::ZERO } else { Timestamp::from_wall(WallTime(generation)) },
         updated_at: Timestamp::from_wall(now),
     }
+}
+
+/// The end of a task whose body cannot be read. Its own marks cannot be read either, so it counts as sent now.
+pub(super) fn poisoned(task: TaskId, why: &str, now: WallTime) -> TaskState {
+    let signature = Signature::default();
+    let state = bare_state(&signature, &task, Status::Failure, 1, now);
+    TaskState { error: why.to_owned(), reason: FailureReason::Poison, generation: now.0, ..state }
 }
 
 /// The PENDING state and the message of a task that is sent now under `generation`. Its routing key is the queue; empty

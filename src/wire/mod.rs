@@ -1,22 +1,11 @@
-pub mod machinery {
-    use crate::task::*;
-    pub struct Decoded {
-        pub signature: Signature,
-        pub args_error: Option<String>,
-    }
-    pub fn decode(_: &[u8]) -> Result<Decoded, String> {
-        todo!()
-    }
-    pub fn encode(_: &Signature) -> bytes::Bytes {
-        todo!()
-    }
-    pub fn digest(_: &Signature) -> [u8; 32] {
-        todo!()
-    }
-    pub fn results_len(_: &[Arg]) -> usize {
-        todo!()
-    }
-    pub fn encode_results(_: &[Arg]) -> Vec<u8> {
-        todo!()
-    }
-}
+//! Envelopes: pure bytes to task and back. No IO, no policy.
+//!
+//! # Layout
+//!
+//! - [`json`]: JSON text as Go reads and writes it, without recursion.
+//! - [`machinery`]: the task bodies and states of Machinery v1.
+//! - `base64`: bytes in strings.
+
+mod base64;
+pub mod json;
+pub mod machinery;
