@@ -6,10 +6,13 @@
 //! - [`wire`]: envelopes, bytes to task and back.
 //! - [`broker`], [`ledger`], [`backend`]: the three seams and their rooms; [`fused`]: several at once.
 //! - [`service`]: all policy.
+//! - [`clock`]: the only door to time. [`error`]: the vocabulary of failure. [`failpoint`]: where tests crash a replica.
+//! - [`docs`]: glossary and decisions.
 
 pub mod backend;
 pub mod broker;
 pub mod clock;
+pub mod docs;
 pub mod error;
 pub mod failpoint;
 pub mod fused;

@@ -1,7 +1,7 @@
 //! What is written down: services, words, decisions, links.
 
 /// Services and calls of the protocol that the architecture does not name, and services that it names but are gone.
-pub fn services(protos: &[(String, String)], architecture: &str) -> Vec<String> {
+pub(crate) fn services(protos: &[(String, String)], architecture: &str) -> Vec<String> {
     let mut services = Vec::new();
     let mut findings = Vec::new();
     for (name, text) in protos {
@@ -30,7 +30,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Paths of the repository that a document names in backquotes: `src/…`, `tests/…` and so on, without patterns.
-pub fn paths(text: &str) -> Vec<String> {
+pub(crate) fn paths(text: &str) -> Vec<String> {
     let roots = ["src/", "proto/", "tests/", "clients/", "deploy/"];
     quoted(text)
         .filter(|q| roots.iter().any(|r| q.starts_with(r)) && !q.contains(['*', '{', '<', ' ', '…']))
@@ -39,14 +39,14 @@ pub fn paths(text: &str) -> Vec<String> {
 }
 
 /// The documents and the protocol, whose words are for people. Code is read by those who know its rooms.
-pub fn is_spoken(name: &str) -> bool {
+pub(crate) fn is_spoken(name: &str) -> bool {
     (name.starts_with("proto/") && name.ends_with(".proto"))
         || matches!(name, "README.md" | "ARCHITECTURE.md" | "CHANGELOG.md")
         || (name.starts_with("src/docs/") && name.ends_with(".md") && name != "src/docs/glossary.md")
 }
 
 /// The table of `glossary.md`: a word, its meaning, the words that are not used for it.
-pub struct Glossary {
+pub(crate) struct Glossary {
     rows: Vec<[String; 3]>,
 }
 
@@ -71,7 +71,7 @@ const WORDS: [&str; 16] = [
 ];
 
 impl Glossary {
-    pub fn parse(text: &str) -> Self {
+    pub(crate) fn parse(text: &str) -> Self {
         let rows = text
             .lines()
             .filter(|l| l.starts_with("| ") && !l.starts_with("| Word"))
@@ -88,7 +88,7 @@ impl Glossary {
         row[0].split(['/', ',', '(']).map(|w| w.trim().trim_end_matches(')').trim_matches('*').trim())
     }
 
-    pub fn check_itself(&self) -> Vec<String> {
+    pub(crate) fn check_itself(&self) -> Vec<String> {
         let missing = WORDS
             .iter()
             .filter(|w| !self.rows.iter().any(|r| Self::words(r).any(|x| x == **w)))
@@ -102,7 +102,7 @@ impl Glossary {
     }
 
     /// Refused words are struck through in the last column, as `~~job~~`; none is used for people.
-    pub fn check(&self, name: &str, text: &str) -> Vec<String> {
+    pub(crate) fn check(&self, name: &str, text: &str) -> Vec<String> {
         let refused: Vec<(&str, &str)> = self
             .rows
             .iter()
@@ -125,7 +125,7 @@ impl Glossary {
 }
 
 /// `adrs`: file name and text of each decision.
-pub fn decisions(adrs: &[(String, String)]) -> Vec<String> {
+pub(crate) fn decisions(adrs: &[(String, String)]) -> Vec<String> {
     let mut findings = Vec::new();
     if adrs.is_empty() {
         findings.push("there is no decision in src/docs/adr".to_owned());
@@ -150,7 +150,7 @@ pub fn decisions(adrs: &[(String, String)]) -> Vec<String> {
 }
 
 /// Links of a Markdown document to files: the document, and the path from the root.
-pub fn links(name: &str, text: &str) -> Vec<(String, String)> {
+pub(crate) fn links(name: &str, text: &str) -> Vec<(String, String)> {
     let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
     text.split("](")
         .skip(1)

@@ -39,7 +39,7 @@ const REQUIRED: [&str; 12] = [
 ];
 
 /// `names`: each with whether it is a folder.
-pub fn root(names: &[(String, bool)]) -> Vec<String> {
+pub(crate) fn root(names: &[(String, bool)]) -> Vec<String> {
     let unknown = names
         .iter()
         .filter(|(name, folder)| !(if *folder { &FOLDERS[..] } else { &FILES[..] }).contains(&name.as_str()))
@@ -52,7 +52,7 @@ pub fn root(names: &[(String, bool)]) -> Vec<String> {
 }
 
 /// Compares the modules that `lib.rs` declares with the `# Layout` of its documentation.
-pub fn modules(lib: &str) -> Vec<String> {
+pub(crate) fn modules(lib: &str) -> Vec<String> {
     let layout = lib
         .lines()
         .skip_while(|l| l.trim() != "//! # Layout")
@@ -78,12 +78,12 @@ pub fn modules(lib: &str) -> Vec<String> {
 }
 
 /// Whether a line of a `.gitignore` names `file` itself.
-pub fn ignores(gitignore: &str, file: &str) -> bool {
+pub(crate) fn ignores(gitignore: &str, file: &str) -> bool {
     gitignore.lines().any(|l| matches!(l.trim().trim_start_matches('/'), l if l == file || l == "*.lock" || l == "*"))
 }
 
 /// Dependencies of a manifest that the document does not name as `` `name` ``.
-pub fn dependencies(manifest: &str, document: &str) -> Vec<String> {
+pub(crate) fn dependencies(manifest: &str, document: &str) -> Vec<String> {
     let mut inside = false;
     let mut findings = Vec::new();
     for line in manifest.lines() {

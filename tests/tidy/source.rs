@@ -1,7 +1,7 @@
 //! Reading Rust just well enough to know which paths a file names: no comments, no strings, no tests.
 
 /// Where a source file stands: `src/broker/redis/client.rs` is `["broker", "redis", "client"]`.
-pub fn module_of(name: &str) -> Vec<String> {
+pub(crate) fn module_of(name: &str) -> Vec<String> {
     let name = name.trim_start_matches("src/").trim_end_matches(".rs");
     let mut parts: Vec<String> = name.split('/').map(str::to_owned).collect();
     if matches!(parts.last().map(String::as_str), Some("mod" | "lib" | "main")) {
@@ -11,7 +11,7 @@ pub fn module_of(name: &str) -> Vec<String> {
 }
 
 /// The code alone: comments, strings and character literals become spaces, line breaks stay.
-pub fn code(text: &str) -> String {
+pub(crate) fn code(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let mut out = String::with_capacity(text.len());
     let mut i = 0;
@@ -90,7 +90,7 @@ fn character(chars: &[char], start: usize) -> usize {
 }
 
 /// `code` without what only tests see: items under `#[cfg(test)]`.
-pub fn without_tests(code: &str) -> String {
+pub(crate) fn without_tests(code: &str) -> String {
     const MARK: &str = "#[cfg(test)]";
     let mut out = String::with_capacity(code.len());
     let mut rest = code;
@@ -121,7 +121,7 @@ fn item_end(text: &str) -> usize {
 }
 
 /// Modules that a file declares for tests only: `#[cfg(test)] mod tests;`.
-pub fn test_modules(code: &str) -> Vec<String> {
+pub(crate) fn test_modules(code: &str) -> Vec<String> {
     code.split("#[cfg(test)]")
         .skip(1)
         .filter_map(|item| {
@@ -134,13 +134,13 @@ pub fn test_modules(code: &str) -> Vec<String> {
 
 /// A path as written, made absolute: `["crate", "broker", "Broker"]`, `["tokio", "time"]`.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Named {
-    pub line: usize,
-    pub path: Vec<String>,
+pub(crate) struct Named {
+    pub(crate) line: usize,
+    pub(crate) path: Vec<String>,
 }
 
 /// Every path of two or more parts in `code`, groups of `use` unfolded, `self` and `super` resolved from `module`.
-pub fn paths(code: &str, module: &[String]) -> Vec<Named> {
+pub(crate) fn paths(code: &str, module: &[String]) -> Vec<Named> {
     let tokens = tokens(code);
     let mut found = Vec::new();
     let mut i = 0;

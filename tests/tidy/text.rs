@@ -1,7 +1,7 @@
 //! What no text of the repository may hold, and how long it may be.
 
 /// Lines after which a second noun is looked for.
-pub const LONG: usize = 500;
+pub(crate) const LONG: usize = 500;
 /// Lines after which a reason must be written down.
 const TOO_LONG: usize = 800;
 
@@ -19,7 +19,7 @@ const OPEN: [&str; 6] = [
 const MACHINES: [&str; 4] =
     [concat!("/wo", "rk/"), concat!("/ro", "ot/"), concat!("/ho", "me/"), concat!("/Us", "ers/")];
 
-pub fn check(name: &str, text: &str) -> Vec<String> {
+pub(crate) fn check(name: &str, text: &str) -> Vec<String> {
     // Recorded bytes of others are what they are.
     if name == "Cargo.lock" || name.starts_with("tests/golden/") || name == "LICENSE" {
         return Vec::new();
@@ -46,11 +46,11 @@ fn has_path(line: &str, path: &str) -> bool {
     line.match_indices(path).any(|(at, _)| !line[..at].ends_with(|c: char| c.is_alphanumeric() || "_.-}/)".contains(c)))
 }
 
-pub fn is_source(name: &str) -> bool {
+pub(crate) fn is_source(name: &str) -> bool {
     [".rs", ".proto", ".sh", ".py", ".go", ".ts", ".java", ".mjs"].iter().any(|end| name.ends_with(end))
 }
 
-pub fn too_long(name: &str, text: &str) -> Option<String> {
+pub(crate) fn too_long(name: &str, text: &str) -> Option<String> {
     let lines = text.lines().count();
     let reason = concat!("Long be", "cause");
     (is_source(name) && lines > TOO_LONG && !text.contains(reason))

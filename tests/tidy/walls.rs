@@ -26,7 +26,7 @@ const LIBRARIES: [(&str, &[&str]); 12] = [
 ];
 
 /// Reasons why files of `src/` name what they may not.
-pub fn check(sources: &[(String, String)]) -> Vec<String> {
+pub(crate) fn check(sources: &[(String, String)]) -> Vec<String> {
     let mut findings = Vec::new();
     let codes: Vec<_> =
         sources.iter().map(|(name, text)| (name, source::module_of(name), source::code(text))).collect();
