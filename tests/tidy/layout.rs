@@ -121,6 +121,10 @@ mod tests {
     fn declared_and_told_modules_agree() {
         assert!(modules("//! # Layout\n//!\n//! - [`a`], [`b`]: x.\npub mod a;\nmod b;").is_empty());
         assert_eq!(modules("//! # Layout\n//! - [`a`]: x.\npub mod a;\nmod b;").len(), 1);
+        assert!(
+            modules("//! # Layout\n//! - [`a`]: x.\n//! - `b`: y.\npub mod a;\n#[cfg(feature = \"b\")]\npub mod b;")
+                .is_empty()
+        );
         assert_eq!(modules("//! # Layout\n//! - [`a`], [`b`]: x.\npub mod a;").len(), 1);
         assert_eq!(modules("//! [`a`]\npub mod a;").len(), 1);
         assert_eq!(modules("//! x").len(), 1);
