@@ -74,8 +74,8 @@ fi
 
 # What a user is told to type, typed.
 if need grpcurl; then
-    counted "grpcurl as in the README" tests/grpcurl.sh target/release/lineshaft "$GRPCURL"
+    counted "the lines of the README" tests/readme.sh target/release/lineshaft "$GRPCURL"
 else
-    failed "grpcurl as in the README" "grpcurl cannot be installed; it takes go"
+    failed "the lines of the README" "grpcurl cannot be installed; it takes go"
 fi
 step "demo" cargo run --release --locked -- demo
