@@ -6,6 +6,7 @@
 
 prepare grpcurl cargo_deny buf hadolint shellcheck docker_compose
 
+counted "the test runner itself" tests/lib/selftest.sh
 step "cargo fmt" cargo fmt --all --check
 step "cargo clippy" cargo clippy --release --workspace --all-targets --locked -- -D warnings
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --locked
