@@ -1,5 +1,7 @@
 //! The backend seam: what Machinery programs can see, task states in its format under its keys.
 
+pub mod record;
+
 use std::fmt;
 use std::time::Duration;
 
