@@ -2,6 +2,7 @@
 
 mod arg;
 mod id;
+pub mod record;
 mod retry;
 mod signature;
 mod state;
