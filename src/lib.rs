@@ -5,11 +5,14 @@
 //! - [`task`]: nouns and pure rules.
 //! - [`wire`]: envelopes, bytes to task and back.
 //! - [`broker`], [`ledger`], [`backend`]: the three seams and their rooms; [`fused`]: several at once.
+//! - `engine`: the embedded durable store behind the `embedded` rooms (feature `embedded`).
 //! - [`service`]: all policy.
 
 pub mod backend;
 pub mod broker;
 pub mod clock;
+#[cfg(feature = "embedded")]
+pub mod engine;
 pub mod error;
 pub mod failpoint;
 pub mod fused;
