@@ -5,6 +5,7 @@
 //! - [`task`]: nouns and pure rules.
 //! - [`wire`]: envelopes, bytes to task and back.
 //! - [`broker`], [`ledger`], [`backend`]: the three seams and their rooms; [`fused`]: several at once.
+//! - `engine`: the embedded durable store behind the `embedded` rooms (feature `embedded`).
 //! - [`service`]: all policy.
 //! - [`clock`]: the only door to time. [`error`]: the vocabulary of failure. [`failpoint`]: where tests crash a replica.
 //! - [`docs`]: glossary and decisions.
@@ -13,6 +14,8 @@ pub mod backend;
 pub mod broker;
 pub mod clock;
 pub mod docs;
+#[cfg(feature = "embedded")]
+pub mod engine;
 pub mod error;
 pub mod failpoint;
 pub mod fused;
