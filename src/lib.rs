@@ -6,7 +6,9 @@
 //! - [`wire`]: envelopes, bytes to task and back.
 //! - [`broker`], [`ledger`], [`backend`]: the three seams and their rooms; [`fused`]: several at once.
 //! - [`service`]: all policy.
+//! - [`api`]: the gRPC edge.
 
+pub mod api;
 pub mod backend;
 pub mod broker;
 pub mod clock;
