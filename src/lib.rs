@@ -17,3 +17,4 @@ pub mod fused;
 pub mod ledger;
 pub mod service;
 pub mod task;
+pub mod wire;
