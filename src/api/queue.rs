@@ -34,8 +34,7 @@ impl QueueService for Api {
 
     async fn list_leases(&self, request: Request<ListLeasesRequest>) -> Result<Response<ListLeasesResponse>, Status> {
         let request = request.into_inner();
-        let session =
-            task::optional(&request.session_id, |id| SessionId::new(id).map_err(limit::id("session_id")))?;
+        let session = task::optional(&request.session_id, |id| SessionId::new(id).map_err(limit::id("session_id")))?;
         let max = limit::page_size(request.page_size)?;
         let after = match page::position(&request.page_token)? {
             Some(bytes) => u64::from_be_bytes(bytes.try_into().map_err(|_| page::invalid())?),
@@ -44,7 +43,8 @@ impl QueueService for Api {
         let query = LeaseQuery { session, queue: queue(&request.queue)?, after: FencingToken(after), max };
         let found = self.service.leases(&query).await?;
         // A full page may be the last one; the next is empty then.
-        let next = found.last().filter(|_| found.len() >= max).map(|(lease, _)| page::token(&lease.id.token.0.to_be_bytes()));
+        let next =
+            found.last().filter(|_| found.len() >= max).map(|(lease, _)| page::token(&lease.id.token.0.to_be_bytes()));
         answer(ListLeasesResponse {
             leases: found.iter().map(lease::info).collect(),
             next_page_token: next.unwrap_or_default(),

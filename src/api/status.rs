@@ -72,9 +72,7 @@ impl Parts {
             }
             StoreError::Full { .. } => Self::new(Code::ResourceExhausted, ErrorReason::QueueFull).retry(RETRY_FULL),
             StoreError::OutcomeUnknown { .. } => Self::new(Code::Unknown, ErrorReason::OutcomeUnknown),
-            StoreError::Position => {
-                Self::new(Code::InvalidArgument, ErrorReason::TaskInvalid).field("page_token")
-            }
+            StoreError::Position => Self::new(Code::InvalidArgument, ErrorReason::TaskInvalid).field("page_token"),
             StoreError::Corrupt { .. } => Self::new(Code::DataLoss, ErrorReason::RecordCorrupt),
             // Receipts never leave the server, so no caller can hold a void one.
             StoreError::Stale => Self::new(Code::Internal, ErrorReason::InvariantBroken),
@@ -235,7 +233,8 @@ mod tests {
 
     #[test]
     fn an_invalid_field_is_named_with_its_path_and_what_is_wrong() {
-        let error = Error::invalid("values[7]", "300 is out of range for int8").within("args[2].int64_list").within("task");
+        let error =
+            Error::invalid("values[7]", "300 is out of range for int8").within("args[2].int64_list").within("task");
         let (code, reason, details) = told(error);
         assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "TASK_INVALID"));
         let violation = &details.bad_request().unwrap().field_violations[0];
@@ -267,12 +266,7 @@ mod tests {
                 "CAPABILITY_MISSING",
                 false,
             ),
-            (
-                Error::QueueFull { what: "q", retry_after: RETRY_SOON },
-                Code::ResourceExhausted,
-                "QUEUE_FULL",
-                true,
-            ),
+            (Error::QueueFull { what: "q", retry_after: RETRY_SOON }, Code::ResourceExhausted, "QUEUE_FULL", true),
             (Error::SlowConsumer, Code::ResourceExhausted, "SLOW_CONSUMER", false),
             (Error::Draining, Code::Unavailable, "DRAINING", true),
             (StoreError::Unavailable { store: "s", why: why() }.into(), Code::Unavailable, "BROKER_UNAVAILABLE", true),

@@ -268,9 +268,7 @@ fn told(event: Event) -> Told {
         Event::Revoke { lease, reason } => {
             Told::Revoke(Revoke { lease_id: lease.to_string(), reason: lease::revoked(reason).into() })
         }
-        Event::Drain { deadline } => {
-            Told::Drain(Drain { deadline: Some(super::convert::time::to_duration(deadline)) })
-        }
+        Event::Drain { deadline } => Told::Drain(Drain { deadline: Some(super::convert::time::to_duration(deadline)) }),
         Event::Goodbye(parting) => Told::Goodbye(ServerGoodbye { reason: goodbye(parting).into() }),
     }
 }

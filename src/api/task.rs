@@ -73,9 +73,7 @@ impl TaskService for Api {
     async fn get_states(&self, request: Request<GetStatesRequest>) -> Result<Response<GetStatesResponse>, Status> {
         let given = request.into_inner().task_ids;
         limit::count("task_ids", given.len(), self.service.settings().batch_max, "ids")?;
-        let one = |(i, text): (usize, &String)| {
-            TaskId::new(text).map_err(|e| limit::id(&format!("task_ids[{i}]"))(e))
-        };
+        let one = |(i, text): (usize, &String)| TaskId::new(text).map_err(|e| limit::id(&format!("task_ids[{i}]"))(e));
         let ids: Vec<TaskId> = given.iter().enumerate().map(one).collect::<Result<_, _>>()?;
         let found = self.service.states(&ids).await?;
         let states = found.iter().zip(given).map(|(found, id)| match found {

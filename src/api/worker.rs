@@ -36,7 +36,9 @@ impl WorkerService for Api {
         limit::at_most("tasks_max", request.tasks_max as usize, settings.batch_max, "tasks")?;
         limit::at_most("request_id", request.request_id.len(), REQUEST_ID_BYTES_MAX, "bytes")?;
         if !request.request_id.is_empty() && request.session.is_none() {
-            return Err(Error::invalid("request_id", "needs session: in a new session there is nothing to repeat").into());
+            return Err(
+                Error::invalid("request_id", "needs session: in a new session there is nothing to repeat").into()
+            );
         }
         let session = request.session.map(|s| session::resume(s).map_err(|e| e.within("session"))).transpose()?;
         let asked = LeaseRequest {
@@ -55,7 +57,10 @@ impl WorkerService for Api {
         })
     }
 
-    async fn report_tasks(&self, request: Request<ReportTasksRequest>) -> Result<Response<ReportTasksResponse>, Status> {
+    async fn report_tasks(
+        &self,
+        request: Request<ReportTasksRequest>,
+    ) -> Result<Response<ReportTasksResponse>, Status> {
         let read = report::list("reports", request.into_inner().reports, &self.service.settings())?;
         let mut named = Vec::with_capacity(read.len());
         // What names a lease goes to the service in one batch; its answers are put back between the others.
@@ -97,11 +102,16 @@ impl WorkerService for Api {
         })
     }
 
-    async fn list_workers(&self, request: Request<ListWorkersRequest>) -> Result<Response<ListWorkersResponse>, Status> {
+    async fn list_workers(
+        &self,
+        request: Request<ListWorkersRequest>,
+    ) -> Result<Response<ListWorkersResponse>, Status> {
         let request = request.into_inner();
         let max = limit::page_size(request.page_size)?;
         let after = page::position(&request.page_token)?
-            .map(|bytes| String::from_utf8(bytes).ok().and_then(|id| SessionId::new(&id).ok()).ok_or_else(page::invalid))
+            .map(|bytes| {
+                String::from_utf8(bytes).ok().and_then(|id| SessionId::new(&id).ok()).ok_or_else(page::invalid)
+            })
             .transpose()?;
         let found = self.service.workers(after.as_ref(), max).await?;
         let next = found.last().filter(|_| found.len() >= max).map(|w| page::token(w.session.id.as_str().as_bytes()));
@@ -111,4 +121,3 @@ impl WorkerService for Api {
         })
     }
 }
-

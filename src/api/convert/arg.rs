@@ -42,11 +42,7 @@ fn read(arg: proto::Arg) -> Result<Arg, Error> {
 
 /// As the protocol has it, its type always named.
 pub(in crate::api) fn to_proto(arg: &Arg) -> proto::Arg {
-    proto::Arg {
-        name: arg.name.clone(),
-        r#type: arg.type_name.as_str().to_owned(),
-        value: Some(value(arg)),
-    }
+    proto::Arg { name: arg.name.clone(), r#type: arg.type_name.as_str().to_owned(), value: Some(value(arg)) }
 }
 
 fn value(arg: &Arg) -> Value {

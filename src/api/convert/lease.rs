@@ -79,7 +79,9 @@ mod tests {
         let lease = LeaseId { message: MessageKey::generate(), token: FencingToken(0xabc0) };
         let name = lease.to_string();
         assert_eq!(id(&name), Some(lease));
-        for other in [format!("0{name}"), format!("+{name}"), name.to_uppercase(), String::new(), "-".into(), "x".into()] {
+        for other in
+            [format!("0{name}"), format!("+{name}"), name.to_uppercase(), String::new(), "-".into(), "x".into()]
+        {
             assert_eq!(id(&other), None, "{other:?}");
         }
     }

@@ -136,7 +136,9 @@ mod tests {
                 retry_after: seconds.map(|seconds| prost_types::Duration { seconds, nanos: 0 }),
             })))
         };
-        let Outcome::Failure { error, retry_after, .. } = failure(&"é".repeat(40_000), false, Some(-1)) else { panic!() };
+        let Outcome::Failure { error, retry_after, .. } = failure(&"é".repeat(40_000), false, Some(-1)) else {
+            panic!()
+        };
         assert_eq!((error.len(), retry_after), (ERROR_BYTES_MAX, Some(Duration::ZERO)));
         let Outcome::Failure { error, retry_after, .. } = failure("", false, Some(i64::MAX)) else { panic!() };
         assert_eq!(retry_after, Some(Settings::default().delay_max));
@@ -146,7 +148,8 @@ mod tests {
 
     #[test]
     fn a_name_that_is_no_leases_is_superseded_and_a_long_report_id_refused() {
-        let report = |report_id: String, lease_id: &str| proto::Report { report_id, lease_id: lease_id.into(), outcome: None };
+        let report =
+            |report_id: String, lease_id: &str| proto::Report { report_id, lease_id: lease_id.into(), outcome: None };
         let ack = read(report("r".into(), "no lease"), &Settings::default()).unwrap().unwrap_err().ack();
         assert_eq!((ack.report_id.as_str(), ack.lease_id.as_str()), ("r", "no lease"));
         assert_eq!(ack.verdict(), proto::ReportVerdict::Superseded);

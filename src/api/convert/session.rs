@@ -132,7 +132,9 @@ pub(in crate::api) fn guarantees(guarantees: &Guarantees) -> proto::Guarantees {
                     its task is not started elsewhere";
     let stale_results = match guarantees.broker.stale_ack {
         StaleAck::Rejected => "refused as SUPERSEDED by the ledger; an outdated receipt is refused by the broker too",
-        StaleAck::Undetected => "refused as SUPERSEDED by the ledger; the broker itself does not notice outdated receipts",
+        StaleAck::Undetected => {
+            "refused as SUPERSEDED by the ledger; the broker itself does not notice outdated receipts"
+        }
     };
     proto::Guarantees {
         broker: guarantees.broker.name.to_owned(),

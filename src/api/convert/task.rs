@@ -8,6 +8,7 @@ use super::{arg, limit, time, value};
 use crate::error::Error;
 use crate::service::types::{Pending, Settings, Submission};
 use crate::task::{Body, Headers, NAME_BYTES_MAX, QueueName, Signature, TaskId, TaskName};
+use crate::wire::machinery;
 
 /// Headers whose keys begin so are ours: producers may not set them, workers do not see them.
 const RESERVED: &str = "lineshaft-";
@@ -50,9 +51,7 @@ fn nested(task: proto::Task, settings: &Settings, depth: usize) -> Result<Submis
         }
         limit::at_most(field, depth + 1, settings.callback_depth_max as usize, "levels")?;
         limit::at_most(field, tasks.len(), settings.batch_max, "tasks")?;
-        let one = |(i, task)| {
-            nested(task, settings, depth + 1).map_err(|e: Error| e.within(&format!("{field}[{i}]")))
-        };
+        let one = |(i, task)| nested(task, settings, depth + 1).map_err(|e: Error| e.within(&format!("{field}[{i}]")));
         tasks.into_iter().enumerate().map(one).collect::<Result<Vec<_>, _>>()
     };
     Ok(Submission {
@@ -74,10 +73,7 @@ fn nested(task: proto::Task, settings: &Settings, depth: usize) -> Result<Submis
 }
 
 /// Unset (empty) is `None`.
-pub(in crate::api) fn optional<T>(
-    text: &str,
-    read: impl FnOnce(&str) -> Result<T, Error>,
-) -> Result<Option<T>, Error> {
+pub(in crate::api) fn optional<T>(text: &str, read: impl FnOnce(&str) -> Result<T, Error>) -> Result<Option<T>, Error> {
     if text.is_empty() { Ok(None) } else { read(text).map(Some) }
 }
 
@@ -126,11 +122,9 @@ pub(in crate::api) fn pending(pending: Pending, queue: &QueueName, settings: &Se
 // nest here, is left out: protobuf libraries stop at 100 levels.
 fn shown(signature: &Signature, queue: Option<&QueueName>, depth_left: u32) -> proto::Task {
     let callbacks = |bodies: &Option<Vec<Body>>| match (depth_left.checked_sub(1), bodies) {
-        (Some(left), Some(bodies)) => bodies
-            .iter()
-            .filter_map(decode)
-            .map(|signature| shown(&signature, None, left))
-            .collect(),
+        (Some(left), Some(bodies)) => {
+            bodies.iter().filter_map(decode).map(|signature| shown(&signature, None, left)).collect()
+        }
         _ => Vec::new(),
     };
     proto::Task {
@@ -154,8 +148,8 @@ fn shown(signature: &Signature, queue: Option<&QueueName>, depth_left: u32) -> p
     }
 }
 
-fn decode(_body: &Body) -> Option<Signature> {
-    None
+fn decode(body: &Body) -> Option<Signature> {
+    machinery::decode(&body.0).ok().map(|decoded| decoded.signature)
 }
 
 #[cfg(test)]

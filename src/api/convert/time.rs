@@ -14,7 +14,7 @@ const NANOS_PER_SECOND: i32 = 1_000_000_000;
 /// A duration from 0 to `max`.
 pub(in crate::api) fn duration(field: &str, d: &prost_types::Duration, max: Duration) -> Result<Duration, Error> {
     let signs_differ = (d.seconds > 0 && d.nanos < 0) || (d.seconds < 0 && d.nanos > 0);
-    if d.nanos.abs() >= NANOS_PER_SECOND || signs_differ {
+    if d.nanos.unsigned_abs() >= NANOS_PER_SECOND.unsigned_abs() || signs_differ {
         let why = "nanos must be within -999999999 to 999999999 and of the same sign as seconds";
         return Err(Error::invalid(field, format!("{why}, is {}", d.nanos)));
     }

@@ -32,7 +32,7 @@ fn write(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
         Kind::NumberValue(_) => {
             return Err(Error::invalid("number_value", "must be a JSON number, as 3, -0.5 or 1e3"));
         }
-        Kind::StringValue(text) => out.push_str(&quoted(text)),
+        Kind::StringValue(text) => out.push_str(&RawJson::string(text).0),
         Kind::ListValue(list) => {
             deeper("list_value", depth)?;
             out.push('[');
@@ -54,10 +54,9 @@ fn write(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
                 if i > 0 {
                     out.push(',');
                 }
-                out.push_str(&quoted(key));
+                out.push_str(&RawJson::string(key).0);
                 out.push(':');
-                write(item, depth + 1, out)
-                    .map_err(|e| e.within(&format!("map_value.values{}", limit::key(key))))?;
+                write(item, depth + 1, out).map_err(|e| e.within(&format!("map_value.values{}", limit::key(key))))?;
             }
             out.push('}');
         }
@@ -67,10 +66,6 @@ fn write(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
 
 fn deeper(field: &str, depth: usize) -> Result<(), Error> {
     limit::at_most(field, depth + 1, DEPTH_MAX, "levels")
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 /// True for exactly what RFC 8259 calls a number.
