@@ -7,11 +7,13 @@
 //! - [`broker`], [`ledger`], [`backend`]: the three seams and their rooms; [`fused`]: several at once.
 //! - [`service`]: all policy.
 //! - [`api`]: the gRPC edge.
+//! - [`config`]: what a server runs with.
 
 pub mod api;
 pub mod backend;
 pub mod broker;
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod fused;
 pub mod ledger;
