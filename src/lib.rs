@@ -15,6 +15,7 @@ pub mod broker;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod failpoint;
 pub mod fused;
 pub mod ledger;
 pub mod service;

@@ -9,6 +9,8 @@ use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::task::{Order, TaskId, TaskState};
 
+pub mod memory;
+
 /// A state to be stored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateWrite {
@@ -34,7 +36,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// Stores states, one answer each, in order. A write whose [`Order`] is not greater than the stored one changes
-    /// nothing; several of one task in a batch are applied in order.
+    /// nothing, nor does it prolong; several of one task in a batch are applied in order. What has expired at `now` is as
+    /// if it had never been.
     ///
     /// # Errors
     /// Per item: [`StoreError::Unavailable`] nothing was written; [`StoreError::OutcomeUnknown`]: write again.
@@ -46,7 +49,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError::Unavailable`]; [`StoreError::Corrupt`].
     async fn read(&self, ids: &[TaskId], now: WallTime) -> Result<Vec<Option<TaskState>>, StoreError>;
 
-    /// Removes states that are still exactly of this order: a PENDING whose message was definitely not sent.
+    /// Removes states that are still exactly of this order, and tells watchers: a PENDING whose message was definitely not sent.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

@@ -14,6 +14,8 @@ use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::task::{MessageKey, QueueName, TaskId, TaskName};
 
+pub mod memory;
+
 /// A message to be carried.
 ///
 /// The attributes beside `body` repeat what is inside it, so that a room can index without opening it.
@@ -65,7 +67,7 @@ pub struct Delivery {
     pub key: Option<MessageKey>,
     /// The envelope, byte for byte as published.
     pub body: Bytes,
-    /// It may have been delivered before. `false` proves a first delivery where [`Capabilities::exact_redelivery`].
+    /// It may have been taken before, by whomever, and came back. `false` proves a first delivery where [`Capabilities::exact_redelivery`].
     pub redelivered: bool,
 }
 
@@ -74,7 +76,8 @@ pub struct Delivery {
 pub struct Want<'a> {
     /// From this queue.
     pub queue: &'a QueueName,
-    /// Only these names, where the room selects ([`Capabilities::by_name`]); elsewhere whatever comes.
+    /// Only these names, where the room selects ([`Capabilities::by_name`]; then none means nothing); elsewhere whatever
+    /// comes.
     pub names: &'a [TaskName],
     /// At most this many messages.
     pub max: NonZeroUsize,
@@ -117,6 +120,9 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// Takes what is there, without waiting: the highest priority first, then the oldest. What was returned comes before
     /// younger messages of its priority.
     ///
+    /// Age counts from publishing, delay or not, where delays are [`Support::Native`]; a room that emulates them may
+    /// count from when the message became due.
+    ///
     /// # Errors
     /// [`StoreError::Unavailable`]: nothing was taken, or what was taken returns by itself.
     async fn take(&self, want: &Want<'_>) -> Result<Vec<Delivery>, StoreError>;
@@ -125,7 +131,8 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Per item: [`StoreError::Stale`] the receipt is void (settled before, or delivered again since); harmless.
-    /// [`StoreError::Unavailable`] still held; settle again.
+    /// [`StoreError::Unavailable`] still held; settle again. [`StoreError::OutcomeUnknown`] settle again; `Stale` then
+    /// says that it was done.
     async fn settle(&self, items: &[(Receipt, Settle)]) -> Vec<Result<(), StoreError>>;
 
     /// Looking into queues without disturbing them; `None`: this room cannot.
@@ -143,7 +150,10 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
 #[async_trait]
 pub trait Inspect: Send + Sync {
     /// The messages that wait in `queue`, in the order of [`Broker::take`], a page at a time; delayed ones after them, by
-    /// time, if asked for.
+    /// time, if asked for. Held ones do not wait.
+    ///
+    /// While pages are read, other messages may come and go: one that waits all the while, in its place, is in exactly
+    /// one page.
     ///
     /// - `after`: opaque position from the page before; `None`: from the start.
     /// - A page ends after `max` messages, or with the message that brings it to `body_bytes_max`.

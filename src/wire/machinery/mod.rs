@@ -22,7 +22,7 @@ mod write;
 pub use callback::{callback_after_error, callback_after_success};
 pub use read::{ArgsError, Decoded, decode, salvage_uuid};
 pub use routing::{EmptyKey, Exchange, Filled, RULES, Rule, rule};
-pub use state::{decode_state, encode_state};
+pub use state::{decode_state, encode_results, encode_state};
 pub use write::{digest, encode};
 
 use super::json::JsonError;

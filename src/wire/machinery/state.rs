@@ -31,6 +31,13 @@ pub fn encode_state(state: &TaskState) -> Bytes {
     out.into()
 }
 
+/// Results as [`encode_state`] writes them: for their size and their identity.
+pub fn encode_results(results: &[Arg]) -> Bytes {
+    let mut out = Vec::with_capacity(64);
+    list(&mut out, Some(results), result);
+    out.into()
+}
+
 fn result(out: &mut Vec<u8>, result: &Arg) {
     out.extend_from_slice(b"{\"Type\":");
     write_string(out, result.type_name.as_str());
