@@ -24,7 +24,7 @@ mod stream;
 mod task;
 mod worker;
 
-pub use stream::Bounds;
+pub use stream::{Bounds, Outbound};
 
 /// The server's side of each service, as `build.rs` generates it.
 mod generated {

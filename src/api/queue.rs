@@ -27,7 +27,7 @@ impl QueueService for Api {
         let after = page::position(&request.page_token)?;
         let page = self.service.pending(Some(queue.clone()), request.include_delayed, after.as_deref(), max).await?;
         answer(GetPendingTasksResponse {
-            tasks: page.tasks.into_iter().map(|waiting| task::pending(waiting, &queue, &settings)).collect(),
+            tasks: page.tasks.into_iter().map(|waiting| task::pending(waiting, &queue, settings)).collect(),
             next_page_token: page.next.map(|position| page::token(&position)).unwrap_or_default(),
         })
     }
@@ -44,9 +44,9 @@ impl QueueService for Api {
         let found = self.service.leases(&query).await?;
         // A full page may be the last one; the next is empty then.
         let next =
-            found.last().filter(|_| found.len() >= max).map(|(lease, _)| page::token(&lease.id.token.0.to_be_bytes()));
+            found.last().filter(|_| found.len() >= max).map(|view| page::token(&view.lease.id.token.0.to_be_bytes()));
         answer(ListLeasesResponse {
-            leases: found.iter().map(lease::info).collect(),
+            leases: found.into_iter().map(lease::info).collect(),
             next_page_token: next.unwrap_or_default(),
         })
     }

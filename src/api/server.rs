@@ -30,7 +30,7 @@ impl ServerService for Api {
         answer(GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             guarantees: Some(session::guarantees(self.service.guarantees())),
-            limits: Some(limits(&settings)),
+            limits: Some(limits(settings)),
             default_queue: settings.default_queue.to_string(),
             features: features.collect(),
         })

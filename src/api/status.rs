@@ -211,11 +211,13 @@ pub(super) fn of_transport(status: &Status, path: &str, message_bytes_max: usize
         Code::Cancelled => cancelled(if text.is_empty() { "the call was cancelled" } else { text }),
         Code::DeadlineExceeded => deadline_exceeded(),
         Code::NotFound => {
-            Parts::new(Code::NotFound, ErrorReason::ServiceUnknown).into_status("no service of that name is here")
+            let text = if text.is_empty() { "nothing of that name is here" } else { text };
+            Parts::new(Code::NotFound, ErrorReason::ServiceUnknown).into_status(text)
         }
         Code::InvalidArgument => malformed(text),
         code => {
-            tracing::error!(path, %status, "a status without details left the transport");
+            // Nobody reads the answer to a call whose connection broke, which ends here too: no more than a word.
+            tracing::debug!(path, %status, "a status without details left the transport");
             Parts::new(code, ErrorReason::InvariantBroken).into_status(text)
         }
     }

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tonic::Status;
 
-use super::convert::{lease, limit, report, session};
+use super::convert::{lease, limit, report, session, time};
 use super::proto::worker_lease_request::Message as Said;
 use super::proto::worker_lease_response::Message as Told;
 use super::proto::*;
@@ -29,6 +29,10 @@ const FRAMES_MAX: usize = 16;
 /// Leases are put into one frame until they have this many bytes; one that is larger goes alone. So a large task delays
 /// what comes behind it by no more than itself, and a frame stays far below the 4 MiB that client libraries accept.
 const FRAME_BYTES: usize = 256 << 10;
+
+/// Verdicts that may wait for the connection. Beyond it the client is not listened to until it reads: one that reports and
+/// never reads would otherwise be answered into memory.
+const REPORTS_OPEN_MAX: usize = 4096;
 
 /// Longest `Progress.message`, bytes.
 const PROGRESS_BYTES_MAX: usize = 1000;
@@ -118,12 +122,12 @@ where
     let settings = api.service.settings();
     let hello = first(&mut said, api.bounds.hello_max).await?;
     let asked = hello.held.clone();
-    let hello = session::hello(hello, &settings).map_err(|e| e.within("hello"))?;
+    let hello = session::hello(hello, settings).map_err(|e| e.within("hello"))?;
     let (welcomed, events) = api.service.attach(hello).await?;
-    mouth.tell(welcome(welcomed, asked, &api, &settings)).await?;
+    mouth.tell(welcome(welcomed, asked, &api, settings)).await?;
 
     let reports = Reports::default();
-    let ear = Ear { inbound: events.inbound(), mouth, reports: &reports, settings: &settings };
+    let ear = Ear { inbound: events.inbound(), mouth, reports: &reports, settings };
     let mut speaking = pin!(speak(events, mouth, &reports, api.bounds.speak_every));
     let leaving = tokio::select! {
         end = &mut speaking => return end,
@@ -163,6 +167,13 @@ struct Reports {
 impl Reports {
     fn heard(&self, n: usize) {
         self.open.fetch_add(n, Ordering::AcqRel);
+    }
+
+    /// Waits until fewer than [`REPORTS_OPEN_MAX`] verdicts are to be told.
+    async fn room(&self) {
+        while self.open.load(Ordering::Acquire) >= REPORTS_OPEN_MAX {
+            self.told.notified().await;
+        }
     }
 
     fn told(&self) {
@@ -268,7 +279,7 @@ fn told(event: Event) -> Told {
         Event::Revoke { lease, reason } => {
             Told::Revoke(Revoke { lease_id: lease.to_string(), reason: lease::revoked(reason).into() })
         }
-        Event::Drain { deadline } => Told::Drain(Drain { deadline: Some(super::convert::time::to_duration(deadline)) }),
+        Event::Drain { deadline } => Told::Drain(Drain { deadline: Some(time::to_duration(deadline)) }),
         Event::Goodbye(parting) => Told::Goodbye(ServerGoodbye { reason: goodbye(parting).into() }),
     }
 }
@@ -355,19 +366,19 @@ impl Ear<'_> {
             Some(Said::Credit(Credit { limit })) => self.inbound.credit(limit),
             Some(Said::Heartbeat(beat)) => {
                 let held = session::held("heartbeat.held", &beat.held, self.settings)?;
-                self.inbound.heartbeat(beat.sequence, beat.accepted_up_to, held);
+                self.inbound.heartbeat(beat.sequence, beat.accepted_up_to, &held);
             }
             Some(Said::Accepted(Accepted { up_to })) => self.inbound.accepted(up_to),
             Some(Said::Started(Started { lease_id })) => {
                 if let Some(lease) = lease::id(&lease_id) {
-                    self.inbound.started(lease);
+                    self.inbound.started(&lease);
                 }
             }
             Some(Said::Progress(progress)) => {
                 if let Some(lease) = lease::id(&progress.lease_id) {
                     // NaN is no progress.
                     let fraction = if progress.fraction > 0.0 { progress.fraction.min(1.0) } else { 0.0 };
-                    self.inbound.progress(lease, fraction, limit::cut(progress.message, PROGRESS_BYTES_MAX));
+                    self.inbound.progress(&lease, fraction, limit::cut(progress.message, PROGRESS_BYTES_MAX));
                 }
             }
             Some(Said::Report(said)) => {
@@ -378,7 +389,7 @@ impl Ear<'_> {
                 let read = report::list("reports", batch.reports, self.settings).map_err(|e| e.within("reports"))?;
                 self.report(read).await?;
             }
-            Some(Said::Goodbye(_)) => self.inbound.goodbye(),
+            Some(Said::Goodbye(_)) => self.inbound.goodbye().await,
         }
         Ok(())
     }
@@ -392,6 +403,7 @@ impl Ear<'_> {
             }
         }
         if !named.is_empty() {
+            self.reports.room().await;
             self.reports.heard(named.len());
             self.inbound.report(named).await;
         }

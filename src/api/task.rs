@@ -29,7 +29,7 @@ impl TaskService for Api {
     async fn send_task(&self, request: Request<SendTaskRequest>) -> Result<Response<SendTaskResponse>, Status> {
         let given = request.into_inner().task.ok_or_else(|| Error::invalid("task", "is required"))?;
         let within = |e: Error| e.within("task");
-        let submission = task::submission(given, &self.service.settings()).map_err(within)?;
+        let submission = task::submission(given, self.service.settings()).map_err(within)?;
         let task_id = only(self.service.send(vec![submission]).await)?.map_err(within)?;
         answer(SendTaskResponse { task_id: task_id.to_string() })
     }
@@ -45,7 +45,7 @@ impl TaskService for Api {
         let mut good = Vec::with_capacity(given.len());
         let refused: Vec<Option<Error>> = given
             .into_iter()
-            .map(|given| task::submission(given, &settings).map(|submission| good.push(submission)).err())
+            .map(|given| task::submission(given, settings).map(|submission| good.push(submission)).err())
             .collect();
         let mut answers = if good.is_empty() { Vec::new() } else { self.service.send(good).await }.into_iter();
         let missing = || Err(Error::Invariant("an item of a batch has no answer".to_owned()));

@@ -44,7 +44,7 @@ impl WorkerService for Api {
         let asked = LeaseRequest {
             session,
             worker: session::worker(request.worker)?,
-            subscriptions: session::subscriptions(request.subscriptions, &settings)?,
+            subscriptions: session::subscriptions(request.subscriptions, settings)?,
             tasks_max: request.tasks_max.max(1) as usize,
             wait_max: request.wait_max.map_or(Ok(Duration::ZERO), |w| time::duration("wait_max", &w, WAIT_MAX))?,
             request_id: (!request.request_id.is_empty()).then_some(request.request_id),
@@ -53,7 +53,7 @@ impl WorkerService for Api {
         answer(LeaseTasksResponse {
             leases: reply.leases.iter().map(lease::granted).collect(),
             session: Some(session::to_resume(reply.session)),
-            timing: Some(session::timing(&settings)),
+            timing: Some(session::timing(settings)),
         })
     }
 
@@ -61,7 +61,7 @@ impl WorkerService for Api {
         &self,
         request: Request<ReportTasksRequest>,
     ) -> Result<Response<ReportTasksResponse>, Status> {
-        let read = report::list("reports", request.into_inner().reports, &self.service.settings())?;
+        let read = report::list("reports", request.into_inner().reports, self.service.settings())?;
         let mut named = Vec::with_capacity(read.len());
         // What names a lease goes to the service in one batch; its answers are put back between the others.
         let waiting: Vec<Result<ReportAck, ReportAck>> = read
@@ -98,7 +98,7 @@ impl WorkerService for Api {
         let kept: Vec<(LeaseId, bool)> = asked.into_iter().zip(live).collect();
         answer(ExtendLeasesResponse {
             leases: session::verdicts(request.lease_ids, &kept),
-            timing: Some(session::timing(&settings)),
+            timing: Some(session::timing(settings)),
         })
     }
 

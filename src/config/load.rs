@@ -99,7 +99,7 @@ fn from_environment(variables: &[(String, String)], warnings: &mut Vec<String>) 
 /// defaults is read as one, so that a queue may be called `123`.
 fn value(section: &str, key: &str, text: &str) -> Value {
     let is_text = matches!((section, key), ("", "broker" | "result_backend" | "default_queue"))
-        || matches!((section, key), ("server", "listen" | "data_dir"));
+        || matches!((section, key), ("server", "listen" | "data_dir") | ("log", _));
     let plain = |text: &str| Value::String(Tag::Default, text.to_owned());
     if is_text {
         return plain(text);

@@ -2,13 +2,14 @@
 //! wins. One struct per section.
 //!
 //! At the top stand the keys of a Machinery `config.yml`, with its names and its variables, so that such a file starts
-//! this server too. Beside them stand our sections: `server`, `leases`, `limits`. A variable of ours is the section and
+//! this server too. Beside them stand our sections: `server`, `leases`, `limits`, `log`. A variable of ours is the section and
 //! the key: `LINESHAFT_LEASES_LOST_MAX`.
 
 mod keys;
 mod leases;
 mod limits;
 mod load;
+mod log;
 mod server;
 mod span;
 mod stores;
@@ -22,6 +23,7 @@ use crate::task::QueueName;
 pub use leases::Leases;
 pub use limits::Limits;
 pub use load::{Loaded, Sources, load};
+pub use log::{Log, LogFormat};
 pub use server::Server;
 pub use span::Span;
 pub use stores::{Embedded, combination};
@@ -48,6 +50,8 @@ pub struct Config {
     pub leases: Leases,
     /// Sizes and counts beyond which requests are refused. Since 0.1.
     pub limits: Limits,
+    /// What is logged, and how. Since 0.1.
+    pub log: Log,
 }
 
 /// A configuration that cannot be used.

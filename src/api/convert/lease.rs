@@ -3,8 +3,8 @@
 use lineshaft_client::proto;
 
 use super::{arg, task, time};
-use crate::ledger::{self, Verdict};
-use crate::service::types::{Granted, Revoked};
+use crate::ledger::Verdict;
+use crate::service::types::{Granted, LeaseView, Revoked};
 use crate::task::LeaseId;
 
 /// The lease that a text names; `None`: it names none that was ever granted.
@@ -35,7 +35,9 @@ pub(in crate::api) fn granted(lease: &Granted) -> proto::Lease {
 }
 
 /// A lease as an operator sees it.
-pub(in crate::api) fn info((lease, accepted): &(ledger::Lease, bool)) -> proto::LeaseInfo {
+pub(in crate::api) fn info(view: LeaseView) -> proto::LeaseInfo {
+    let LeaseView { lease, accepted, started, progress } = view;
+    let (progress, progress_message) = progress.unwrap_or_default();
     proto::LeaseInfo {
         lease_id: lease.id.to_string(),
         fencing_token: lease.id.token.0,
@@ -44,9 +46,12 @@ pub(in crate::api) fn info((lease, accepted): &(ledger::Lease, bool)) -> proto::
         queue: lease.queue.to_string(),
         attempt: lease.attempt,
         session_id: lease.session.to_string(),
-        worker: lease.worker.clone(),
+        worker: lease.worker,
         leased_at: time::wall(lease.at),
-        accepted: *accepted,
+        accepted,
+        started,
+        progress,
+        progress_message,
     }
 }
 

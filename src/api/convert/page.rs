@@ -19,7 +19,7 @@ pub(in crate::api) fn position(token: &str) -> Result<Option<Vec<u8>>, Error> {
     }
     let nibble = |c: u8| char::from(c).to_digit(16);
     let bytes = token.as_bytes();
-    let decoded: Option<Vec<u8>> = (bytes.len() % 2 == 0 && bytes.len() <= 2 * BYTES_MAX)
+    let decoded: Option<Vec<u8>> = (bytes.len().is_multiple_of(2) && bytes.len() <= 2 * BYTES_MAX)
         .then(|| bytes.chunks(2).map(|c| Some((nibble(c[0])? << 4 | nibble(c[1])?) as u8)).collect())
         .flatten();
     decoded.map(Some).ok_or_else(invalid)

@@ -66,7 +66,7 @@ pub(in crate::api) fn timestamp(field: &str, t: &prost_types::Timestamp) -> Resu
 /// Unset for the zero time, which stands for "not known", and for what protobuf has no room for.
 pub(in crate::api) fn to_timestamp(t: Timestamp) -> Option<prost_types::Timestamp> {
     let known = t != Timestamp::ZERO && SECONDS.contains(&t.seconds);
-    known.then(|| prost_types::Timestamp { seconds: t.seconds, nanos: t.nanos as i32 })
+    known.then_some(prost_types::Timestamp { seconds: t.seconds, nanos: t.nanos as i32 })
 }
 
 /// Wall time as protobuf has it.
