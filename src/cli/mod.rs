@@ -1,0 +1,52 @@
+//! The command line: one file per subcommand, on the Rust client.
+
+use std::process::ExitCode;
+
+pub mod exit;
+pub mod failure;
+pub mod leases;
+pub mod output;
+pub mod pending;
+pub mod remote;
+pub mod send;
+pub mod span;
+pub mod state;
+pub mod value;
+pub mod wait;
+pub mod workers;
+
+pub use exit::Exit;
+pub use failure::Failure;
+pub use remote::Remote;
+
+/// One gRPC service in front of the task queue you already run.
+#[derive(Debug, clap::Parser)]
+#[command(name = "lineshaft", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Send(send::Command),
+    State(state::Command),
+    Wait(wait::Command),
+    Pending(pending::Command),
+    Leases(leases::Command),
+    Workers(workers::Command),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub async fn run(self) -> ExitCode {
+        match self.command {
+            Command::Send(command) => command.run().await.into(),
+            Command::State(command) => command.run().await.into(),
+            Command::Wait(command) => command.run().await.into(),
+            Command::Pending(command) => command.run().await.into(),
+            Command::Leases(command) => command.run().await.into(),
+            Command::Workers(command) => command.run().await.into(),
+        }
+    }
+}
