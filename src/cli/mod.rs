@@ -13,6 +13,7 @@ pub mod span;
 pub mod state;
 pub mod value;
 pub mod wait;
+pub mod work;
 pub mod workers;
 
 pub use exit::Exit;
@@ -35,6 +36,7 @@ enum Command {
     Pending(pending::Command),
     Leases(leases::Command),
     Workers(workers::Command),
+    Work(work::Command),
 }
 
 impl Cli {
@@ -47,6 +49,7 @@ impl Cli {
             Command::Pending(command) => command.run().await.into(),
             Command::Leases(command) => command.run().await.into(),
             Command::Workers(command) => command.run().await.into(),
+            Command::Work(command) => command.run().await.into(),
         }
     }
 }
