@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+pub mod demo;
 pub mod exit;
 pub mod failure;
 pub mod leases;
@@ -30,6 +31,7 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Demo(demo::Command),
     Send(send::Command),
     State(state::Command),
     Wait(wait::Command),
@@ -37,12 +39,15 @@ enum Command {
     Leases(leases::Command),
     Workers(workers::Command),
     Work(work::Command),
+    #[command(hide = true)]
+    DemoWorker(demo::worker::Command),
 }
 
 impl Cli {
     /// Runs the command.
     pub async fn run(self) -> ExitCode {
         match self.command {
+            Command::Demo(command) => command.run().await.into(),
             Command::Send(command) => command.run().await.into(),
             Command::State(command) => command.run().await.into(),
             Command::Wait(command) => command.run().await.into(),
@@ -50,6 +55,7 @@ impl Cli {
             Command::Leases(command) => command.run().await.into(),
             Command::Workers(command) => command.run().await.into(),
             Command::Work(command) => command.run().await.into(),
+            Command::DemoWorker(command) => command.run().await.into(),
         }
     }
 }
