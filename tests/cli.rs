@@ -271,10 +271,7 @@ fn what_waits_is_shown_without_being_taken() {
     assert_eq!(server.json(&["pending", "--delayed", "--page-size", "1"]).len(), 2);
     assert_eq!(server.json(&["pending", "--delayed", "--limit", "1"]).len(), 1);
     let table = stdout(&server.run(&["pending", "--delayed"]));
-    assert!(
-        table.contains(&second) && table.contains("in 59 min") && table.contains("no worker takes this name"),
-        "{table}"
-    );
+    assert!(table.contains(&second) && table.contains("in 59 min") && table.contains("no worker for it"), "{table}");
     assert_eq!(server.json(&["state", &first])[0]["status"], "PENDING");
 }
 
