@@ -67,7 +67,7 @@ fn a_wrong_command_line_is_exit_code_2_and_says_what_is_wrong() {
         (vec!["send"], "<NAME>"),
         (vec!["send", "add", "int8:300"], "300 is out of range for int8"),
         (vec!["send", "add", "18446744073709551616"], "string:"),
-        (vec!["send", "add", "--delay", "5"], "250ms"),
+        (vec!["send", "add", "--delay", "5 s"], "500ms"),
         (vec!["send", "add", "--eta", "tomorrow"], "2026-11-24T18:00:00Z"),
         (vec!["send", "add", "--eta", "2030-01-01T00:00:00Z", "--delay", "5s"], "cannot be used with"),
         (vec!["send", "add", "--priority", "256"], "256"),
