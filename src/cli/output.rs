@@ -93,7 +93,7 @@ fn width() -> Option<u16> {
     asked.or_else(|| Some(rustix::termios::tcgetwinsize(io::stdout()).ok()?.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// Text for a cell: on one line, control characters escaped, cut at [`CELL_CHARS_MAX`].
+/// Text for a cell: on one line, control characters escaped, cut at 200 characters.
 pub fn cell(text: &str) -> String {
     let mut shown = String::new();
     for (count, c) in text.chars().enumerate() {
