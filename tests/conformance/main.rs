@@ -41,4 +41,5 @@ mod embedded {
     crate::broker::cases!(crate::rooms::Embedded);
     crate::ledger::cases!(crate::rooms::Embedded);
     crate::backend::cases!(crate::rooms::Embedded);
+    crate::fused::cases!(crate::rooms::Embedded);
 }
