@@ -547,7 +547,9 @@ impl State {
     fn finish_if_done(&mut self, now: Instant) {
         let is_overdue = matches!(self.stop, Stop::Hard(deadline) if now >= deadline);
         let is_unanswered = self.goodbye_at.is_some_and(|at| now >= at + FLUSH_WAIT);
-        let is_away = self.is_done() && self.current.is_none();
+        // A server that has our hello has a session of ours: worth a goodbye, once it has answered.
+        let is_answering = self.links.values().any(|link| link.phase == Phase::Greeted);
+        let is_away = self.is_done() && self.current.is_none() && !is_answering;
         if !self.is_finished && (is_overdue || is_unanswered || is_away) {
             self.is_finished = true;
             self.commands.push_back(Command::Finish);
