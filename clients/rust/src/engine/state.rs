@@ -316,18 +316,6 @@ impl State {
             link.deadline = now + LEAVING_WAIT;
             self.commands.push_back(Command::FinishSending { link: old });
         }
-        // Offers of other streams that `Hello` did not name were given back by the server.
-        let stale: Vec<Key> = self
-            .links
-            .iter_mut()
-            .filter(|(other, _)| **other != id)
-            .flat_map(|(_, link)| link.offered.drain(..))
-            .map(|(_, key)| key)
-            .filter(|key| self.leases.get(key).is_some_and(|held| held.stage == Stage::Offered))
-            .collect();
-        for key in stale {
-            self.lose(key);
-        }
         self.reports.resend_all();
         // What runs is told again: `Started` may have been lost with the stream before.
         self.begun =

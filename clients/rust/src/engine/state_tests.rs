@@ -617,7 +617,8 @@ impl World {
                 FromWorker::Credit(credit) => {
                     assert!(credit.limit > stream.credit, "credit only grows");
                     stream.credit = credit.limit;
-                    let room = stream.credit - stream.sent + self.held.len() as u64;
+                    let busy = self.running.iter().filter(|(_, id)| !self.held.contains(id)).count() + self.held.len();
+                    let room = stream.credit - stream.sent + busy as u64;
                     assert!(room <= self.concurrency as u64, "credit for more than can be held");
                 }
                 FromWorker::Heartbeat(heartbeat) => {
@@ -749,7 +750,7 @@ impl World {
             (5 | 6, _) => self.finish_one(),
             (7, Some(link)) => self.answer(link),
             (8, Some(link)) if self.random.below(4) == 0 => self.lose(link),
-            (9, Some(link)) if self.random.below(4) == 0 => {
+            (9, Some(link)) => {
                 self.bench.receive(link, FromServer::Drain(Drain { deadline: None }));
             }
             (10, Some(link)) => {
@@ -794,7 +795,7 @@ impl World {
 
 #[test]
 fn every_order_of_events_keeps_the_books_exact() {
-    for seed in 1..=150u64 {
+    for seed in 1..=60u64 {
         for concurrency in [1, 3, 8] {
             let mut world = World::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15), concurrency);
             world.observe();
