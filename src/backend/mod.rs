@@ -1,5 +1,10 @@
 //! The backend seam: what Machinery programs can see, task states in its format under its keys.
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod memory;
+pub mod record;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -34,7 +39,8 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// Stores states, one answer each, in order. A write whose [`Order`] is not greater than the stored one changes
-    /// nothing; several of one task in a batch are applied in order.
+    /// nothing, nor does it prolong; several of one task in a batch are applied in order. What has expired at `now` is as
+    /// if it had never been.
     ///
     /// # Errors
     /// Per item: [`StoreError::Unavailable`] nothing was written; [`StoreError::OutcomeUnknown`]: write again.
@@ -46,7 +52,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError::Unavailable`]; [`StoreError::Corrupt`].
     async fn read(&self, ids: &[TaskId], now: WallTime) -> Result<Vec<Option<TaskState>>, StoreError>;
 
-    /// Removes states that are still exactly of this order: a PENDING whose message was definitely not sent.
+    /// Removes states that are still exactly of this order, and tells watchers: a PENDING whose message was definitely not sent.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`].

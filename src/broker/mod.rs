@@ -3,6 +3,11 @@
 //! A room holds what was taken until it is settled. What "holds" is worth when a replica dies differs by room
 //! ([`Holding`]); `service` makes a lease of it with the ledger's help, and never trusts a delivery to be the only one.
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod memory;
+pub mod record;
+
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -65,7 +70,7 @@ pub struct Delivery {
     pub key: Option<MessageKey>,
     /// The envelope, byte for byte as published.
     pub body: Bytes,
-    /// It may have been delivered before. `false` proves a first delivery where [`Capabilities::exact_redelivery`].
+    /// It may have been taken before, by whomever, and came back. `false` proves a first delivery where [`Capabilities::exact_redelivery`].
     pub redelivered: bool,
 }
 
@@ -74,7 +79,8 @@ pub struct Delivery {
 pub struct Want<'a> {
     /// From this queue.
     pub queue: &'a QueueName,
-    /// Only these names, where the room selects ([`Capabilities::by_name`]); elsewhere whatever comes.
+    /// Only these names, where the room selects ([`Capabilities::by_name`]; then none means nothing); elsewhere whatever
+    /// comes.
     pub names: &'a [TaskName],
     /// At most this many messages.
     pub max: NonZeroUsize,
@@ -117,6 +123,9 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// Takes what is there, without waiting: the highest priority first, then the oldest. What was returned comes before
     /// younger messages of its priority.
     ///
+    /// Age counts from publishing, delay or not, where delays are [`Support::Native`]; a room that emulates them may
+    /// count from when the message became due.
+    ///
     /// # Errors
     /// [`StoreError::Unavailable`]: nothing was taken, or what was taken returns by itself.
     async fn take(&self, want: &Want<'_>) -> Result<Vec<Delivery>, StoreError>;
@@ -125,7 +134,8 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// Per item: [`StoreError::Stale`] the receipt is void (settled before, or delivered again since); harmless.
-    /// [`StoreError::Unavailable`] still held; settle again.
+    /// [`StoreError::Unavailable`] still held; settle again. [`StoreError::OutcomeUnknown`] settle again; `Stale` then
+    /// says that it was done.
     async fn settle(&self, items: &[(Receipt, Settle)]) -> Vec<Result<(), StoreError>>;
 
     /// Looking into queues without disturbing them; `None`: this room cannot.
@@ -143,7 +153,10 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
 #[async_trait]
 pub trait Inspect: Send + Sync {
     /// The messages that wait in `queue`, in the order of [`Broker::take`], a page at a time; delayed ones after them, by
-    /// time, if asked for.
+    /// time, if asked for. Held ones do not wait.
+    ///
+    /// While pages are read, other messages may come and go: one that waits all the while, in its place, is in exactly
+    /// one page.
     ///
     /// - `after`: opaque position from the page before; `None`: from the start.
     /// - A page ends after `max` messages, or with the message that brings it to `body_bytes_max`.

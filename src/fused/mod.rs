@@ -12,17 +12,21 @@ use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::ledger::{Decision, Verdict};
 
+pub mod memory;
+
 /// Several steps at once, over three rooms that share a store.
 #[async_trait]
 pub trait Fused: fmt::Debug + Send + Sync + 'static {
-    /// Writes the state and publishes the message, both or neither, one answer each, in order.
+    /// Writes the state and publishes the message, both or neither, one answer each, in order. Repeated, the state is
+    /// behind and the message carried already, which is no error.
     ///
     /// # Errors
     /// Per item, as [`crate::broker::Broker::publish`].
     async fn send(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>>;
 
     /// Decides; and where the verdict is `Recorded`, in the same transaction, writes the states, publishes the messages,
-    /// acknowledges the message wherever it stands (held, waiting or delayed) and marks the effects done.
+    /// acknowledges the message wherever it stands (held, waiting or delayed; its receipts are void from then on) and
+    /// marks the effects done.
     ///
     /// # Errors
     /// As [`crate::ledger::Ledger::decide`]: none of the decisions was written, or it is unknown.

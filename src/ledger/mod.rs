@@ -3,6 +3,11 @@
 //! Strict: every write is compared and set, whichever replica asks. The fence stands here, in every combination of
 //! stores. A message has at most one live lease and at most one decision; the decision is final.
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod memory;
+pub mod record;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -14,6 +19,10 @@ use crate::broker::NewTask;
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::task::{FencingToken, LeaseId, MessageKey, QueueName, SessionId, TaskId, TaskName};
+
+/// How long a message without live lease and without decision keeps its history (fence, lost attempts, releases) after
+/// it was last touched. Seven days: as long as a delivery may wait for a worker or an operator over a holiday.
+pub const OPEN_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// One worker process as the ledger knows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +69,8 @@ pub struct Grant {
     pub queue: QueueName,
     /// For whom.
     pub session: SessionId,
+    /// The attach under which it is granted; refused if the session attached again since. 0: any (unary calls).
+    pub attach: u64,
     /// Its worker's name, for the history of lost attempts.
     pub worker: String,
     /// The `request_id` of the unary call that asked.
@@ -77,11 +88,12 @@ pub struct Grant {
 pub enum Begun {
     /// Granted: run it.
     Run(Lease),
-    /// It has a live lease: hold the delivery, neither run nor lose it.
+    /// It has a live lease: hold the delivery, neither run nor lose it. A grant repeated after an unknown outcome meets
+    /// its own lease here.
     Held(Lease),
     /// It has a decision: acknowledge the delivery.
     Decided,
-    /// The session is gone: give the delivery back.
+    /// The session is gone, or attached again elsewhere: give the delivery back.
     NoSession,
 }
 
@@ -104,9 +116,9 @@ pub struct Lease {
     pub request_id: Option<String>,
     /// The attempt, from 1, counted over all messages of the task.
     pub attempt: u32,
-    /// Attempts of this message that ended in dead workers.
+    /// Attempts of this message that ended in dead workers, until now: with this one, once it ended so.
     pub lost: Vec<LostAttempt>,
-    /// How often this message was given back without an attempt.
+    /// How often this message was given back without an attempt, until now.
     pub releases: u32,
     /// Since when.
     pub at: WallTime,
@@ -155,7 +167,7 @@ pub struct Decision {
     pub effects: Effects,
     /// The task is set aside.
     pub dead: Option<DeadTask>,
-    /// How long the decision is remembered after its effects are done.
+    /// How long the decision is remembered after its effects are done; until then it is remembered in any case.
     pub keep: Duration,
 }
 
@@ -198,7 +210,7 @@ pub enum Verdict {
     Duplicate,
     /// Granted again since, decided under a later lease, or not known any more. Nothing changed.
     Superseded,
-    /// This lease ended otherwise. Nothing changed.
+    /// This lease ended otherwise: a report contradicts the decision, or a release another ending. Nothing changed.
     Conflict,
 }
 
@@ -209,9 +221,9 @@ pub enum LeaseStatus {
     Live(Lease),
     /// Ended without a decision, and not granted since: a report would be recorded.
     Released(Lease),
-    /// Its message has a decision.
+    /// Its message was decided under this lease.
     Decided,
-    /// Granted again since, or never granted, or forgotten.
+    /// Granted again since (and maybe decided under a later lease), or never granted, or forgotten.
     Gone,
 }
 
@@ -251,7 +263,9 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     fn replicas(&self) -> bool;
 
     /// Records a session, new or attached again. Refused (`false`) if the stored one has an equal or higher `attach`
-    /// (another stream was faster), or if it is unknown and `attach` is not 1 (expired meanwhile).
+    /// (another stream was faster), or if it is unknown and `attach` is not 1 (expired meanwhile). Raises its renewal
+    /// number, so that nobody closes what has just come back. After an unknown outcome read the session and attach with
+    /// a number above its own: repeated with the same number it is refused, as it cannot be told from a second stream.
     async fn attach(&self, session: &Session) -> Result<bool, StoreError>;
 
     /// The session as recorded.
@@ -269,15 +283,18 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     async fn renewals(&self) -> Result<Vec<(SessionId, u64)>, StoreError>;
 
     /// Ends a session, if its renewal number is still `renewal` (`None`: whatever it is), and answers the leases it
-    /// held; they stay live until they are ended one by one, and no new ones are granted. Answers the same leases when
-    /// repeated, until they are ended. `None`: it was renewed, and lives.
+    /// held, oldest token first; they stay live until they are ended one by one, and no new ones are granted. Answers the
+    /// same leases when repeated, until they are ended, also for a session that nobody knows. `None`: it was renewed, and
+    /// lives.
     async fn close(&self, session: &SessionId, renewal: Option<u64>) -> Result<Option<Vec<Lease>>, StoreError>;
 
-    /// Live leases whose session does not exist: left by a replica that died between [`Ledger::close`] and ending them.
+    /// Live leases whose session does not exist, oldest token first: left by a replica that died between
+    /// [`Ledger::close`] and ending them.
     async fn orphans(&self, max: usize) -> Result<Vec<Lease>, StoreError>;
 
-    /// Grants leases, each atomically: no decision, no live lease, session alive. The token is greater than every token
-    /// granted before, by any replica, also before a restart.
+    /// Grants leases, each atomically: no decision, no live lease, session alive and not attached again since. The token
+    /// is greater than every token granted before, by any replica, also before a restart. Where several reasons stand
+    /// against a grant, the decision is told first, then the live lease, then the missing session.
     async fn begin(&self, grants: &[Grant]) -> Result<Vec<Begun>, StoreError>;
 
     /// What is known of leases.
@@ -289,25 +306,38 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     /// Live leases, oldest token first.
     async fn leases(&self, query: &LeaseQuery) -> Result<Vec<Lease>, StoreError>;
 
-    /// Ends leases without a decision. [`Verdict::Duplicate`]: ended by this report before.
+    /// Ends leases without a decision.
+    ///
+    /// - [`Verdict::Recorded`]: it was live. A free ending counts in [`Lease::releases`], a lost one in [`Lease::lost`].
+    /// - [`Verdict::Duplicate`]: ended in this way before: freely by the same report, or lost.
+    /// - [`Verdict::Conflict`]: it ended otherwise.
+    /// - [`Verdict::Superseded`]: not the last lease of its message, or not known.
     async fn release(&self, items: &[(LeaseId, Ending)]) -> Result<Vec<Verdict>, StoreError>;
 
-    /// Records decisions. `Recorded` only once it is durable.
+    /// Records decisions, under the last lease of each message, live or released; the lease ends.
+    ///
+    /// - [`Verdict::Recorded`]: the first decision; answered only once it is durable. A dead task is set aside with it.
+    /// - [`Verdict::Duplicate`]: decided under this lease, by the same report or with the same digest.
+    /// - [`Verdict::Conflict`]: decided under this lease, otherwise.
+    /// - [`Verdict::Superseded`]: not the last lease of its message, or not known.
     async fn decide(&self, decisions: &[Decision]) -> Result<Vec<Verdict>, StoreError>;
 
-    /// Decisions whose effects are not marked done, oldest first, recorded before `before`.
+    /// Decisions whose effects are not marked done, oldest first, with [`Decision::at`] before `before`.
     async fn undone(&self, before: WallTime, max: usize) -> Result<Vec<Undone>, StoreError>;
 
-    /// Marks effects done: the decision is kept from now on for its `keep`, then forgotten.
+    /// Marks effects done: the decision is kept from `at` for its `keep`, then forgotten. Marking again changes nothing;
+    /// messages without a decision are passed over.
     async fn done(&self, messages: &[MessageKey], at: WallTime) -> Result<(), StoreError>;
 
-    /// Sets tasks aside without a decision: bodies that are none.
+    /// Sets tasks aside without a decision: bodies that are none. One of the same message replaces the one before.
     async fn bury(&self, dead: &[DeadTask]) -> Result<(), StoreError>;
 
     /// Dead tasks after `after` in order of their message keys, at most `max`.
     async fn dead(&self, after: Option<&MessageKey>, max: usize) -> Result<Vec<DeadTask>, StoreError>;
 
-    /// Forgets what is past its time, a bounded amount; answers how much. 0: nothing was left to forget.
+    /// Forgets what is past its time, a bounded amount; answers how much. 0: nothing was left to forget. Past its time is
+    /// a decision `keep` after its effects were done, and a message without lease and decision [`OPEN_KEPT`] after it was
+    /// last touched; live leases and undone decisions never are.
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError>;
 
     /// Word between replicas. Lossy: whoever listens re-reads.
