@@ -3,7 +3,8 @@
 //! The runtime is its own so that a test can block the worker's, and can kill the server as a process would die: all its
 //! connections at once, without a word.
 
-#![allow(dead_code, unreachable_pub)]
+// Each test program uses a part of this. A broken script fails the test, where it broke.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -240,7 +241,7 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (to_test, streams) = mpsc::channel(16);
         let entered = runtime.enter();
-        let listener = std::net::TcpListener::from(bind(address));
+        let listener = bind(address);
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let listener = tokio::net::TcpListener::from_std(listener).unwrap();
