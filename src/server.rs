@@ -16,9 +16,13 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::api::{self, Api, layer};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Embedded};
+#[cfg(feature = "embedded")]
+use crate::engine::{Engine, Options};
 use crate::failpoint::Failpoints;
 use crate::service::{Service, Stores};
+#[cfg(feature = "embedded")]
+use crate::{backend, broker, ledger};
 
 /// Connections that are still open this long after all work is done are cut: streams of health watchers never end.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -41,6 +45,9 @@ const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// A server that cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
+    /// The store cannot be opened; nothing that is stored was changed.
+    #[error("{0}")]
+    Store(String),
     /// The address cannot be listened on.
     #[error("cannot listen on {addr}: {why}")]
     Listen {
@@ -171,12 +178,24 @@ fn routes(api: Api, health: &HealthReporter) -> Result<Routes, ServerError> {
 /// Opens the stores that a configuration names.
 ///
 /// # Errors
-/// The directory cannot be used.
-pub fn open(_embedded: &crate::config::Embedded, clock: Arc<dyn Clock>) -> anyhow::Result<Stores> {
+/// [`ServerError::Store`]: the directory cannot be used; it is as it was.
+#[cfg(feature = "embedded")]
+pub fn open(embedded: &Embedded, clock: Arc<dyn Clock>) -> Result<Stores, ServerError> {
+    let told = |why: &dyn std::fmt::Display| ServerError::Store(why.to_string());
+    let engine = Engine::open(&embedded.dir, Options::default()).map_err(|e| told(&e))?;
     Ok(Stores {
-        broker: Arc::new(crate::broker::memory::Broker::new(clock.clone())),
-        ledger: Arc::new(crate::ledger::memory::Ledger::new(clock)),
-        backend: Arc::new(crate::backend::memory::Backend::new()),
+        broker: Arc::new(broker::embedded::Broker::open(engine.clone(), clock.clone()).map_err(|e| told(&e))?),
+        ledger: Arc::new(ledger::embedded::Ledger::open(engine.clone(), clock).map_err(|e| told(&e))?),
+        backend: Arc::new(backend::embedded::Backend::new(engine)),
         fused: None,
     })
+}
+
+/// Refuses: this build has no store.
+///
+/// # Errors
+/// [`ServerError::Store`].
+#[cfg(not(feature = "embedded"))]
+pub fn open(_: &Embedded, _: Arc<dyn Clock>) -> Result<Stores, ServerError> {
+    Err(ServerError::Store("this build has no store: build with `--features embedded`".to_owned()))
 }
