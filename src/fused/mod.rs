@@ -12,6 +12,8 @@ use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::ledger::{Decision, Verdict};
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod memory;
 
 /// Several steps at once, over three rooms that share a store.
