@@ -17,12 +17,8 @@ use tonic_health::server::{HealthReporter, HealthService};
 use crate::api::{self, Api, layer};
 use crate::clock::Clock;
 use crate::config::{Config, Embedded};
-#[cfg(feature = "embedded")]
-use crate::engine::{Engine, Options};
 use crate::failpoint::Failpoints;
 use crate::service::{Service, Stores};
-#[cfg(feature = "embedded")]
-use crate::{backend, broker, ledger};
 
 /// Connections that are still open this long after all work is done are cut: streams of health watchers never end.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -181,14 +177,9 @@ fn routes(api: Api, health: &HealthReporter) -> Result<Routes, ServerError> {
 /// [`ServerError::Store`]: the directory cannot be used; it is as it was.
 #[cfg(feature = "embedded")]
 pub fn open(embedded: &Embedded, clock: Arc<dyn Clock>) -> Result<Stores, ServerError> {
-    let told = |why: &dyn std::fmt::Display| ServerError::Store(why.to_string());
-    let engine = Engine::open(&embedded.dir, Options::default()).map_err(|e| told(&e))?;
-    Ok(Stores {
-        broker: Arc::new(broker::embedded::Broker::open(engine.clone(), clock.clone()).map_err(|e| told(&e))?),
-        ledger: Arc::new(ledger::embedded::Ledger::open(engine.clone(), clock).map_err(|e| told(&e))?),
-        backend: Arc::new(backend::embedded::Backend::new(engine)),
-        fused: None,
-    })
+    let stores = crate::fused::embedded::open(&embedded.dir, crate::engine::Options::default(), clock)
+        .map_err(|why| ServerError::Store(why.to_string()))?;
+    Ok(Stores { broker: stores.broker, ledger: stores.ledger, backend: stores.backend, fused: Some(stores.fused) })
 }
 
 /// Refuses: this build has no store.
