@@ -44,9 +44,6 @@ mod embedded {
     crate::broker::cases!(crate::rooms::Embedded);
     crate::ledger::cases!(crate::rooms::Embedded);
     crate::backend::cases!(crate::rooms::Embedded);
-<<<<<<< HEAD
     crate::fused::cases!(crate::rooms::Embedded);
-=======
-    crate::model::cases!(crate::rooms::Embedded, broker ledger backend);
->>>>>>> memory
+    crate::model::cases!(crate::rooms::Embedded, broker ledger backend fused);
 }
