@@ -1,5 +1,6 @@
 //! What a client must not send, each with the code, the reason and the field it is answered with; and after each the
 //! server serves on.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
 
