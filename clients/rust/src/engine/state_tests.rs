@@ -1,3 +1,5 @@
+// Long because every case is told on one bench, and the cases read as one list of what a worker may meet.
+
 use std::collections::HashSet;
 
 use super::*;
