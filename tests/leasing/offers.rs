@@ -95,6 +95,22 @@ async fn a_lease_that_ended_meanwhile_is_told_lost_at_resume() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_absent_offer_goes_back_even_if_the_ledger_was_away_when_it_was_missed() {
+    let world = World::new();
+    let replica = world.replica();
+    replica.send(task("a", "a")).await;
+    let mut worker = Worker::attach(&replica.service, "w", &["a"], 1).await;
+    worker.offer().await;
+    world.ledger_switch.set(Mode::Unavailable);
+    worker.inbound.heartbeat(1, 1, &[]);
+    rest().await;
+    world.ledger_switch.set(Mode::Works);
+    worker.inbound.credit(2);
+    let again = worker.offer_within(2 * LEASE).await.expect("comes again, though its session lives");
+    assert_eq!(again.attempt, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_grant_whose_answer_was_lost_is_granted_again_at_no_cost() {
     for mode in [Mode::UnknownAfter, Mode::UnknownBefore, Mode::Unavailable] {
         let world = World::new();
