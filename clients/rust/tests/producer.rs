@@ -268,6 +268,29 @@ async fn a_send_that_broke_under_way_is_not_repeated() {
 }
 
 #[tokio::test]
+async fn a_send_that_was_not_done_is_repeated_for_as_long_as_it_should() {
+    let refused = Notes::new();
+    let drains = {
+        let refused = refused.clone();
+        answering(move |_: SendTaskRequest| {
+            refused.add(());
+            async { Err(refusal(Code::Unavailable, "DRAINING", "")) }
+        })
+    };
+    let server = Server::with_tasks(Tasks { send_task: drains, ..Tasks::default() });
+    let client = Client::builder().address(server.url()).retry_for(support::PATIENCE).connect().await.unwrap();
+    let send = tokio::spawn({
+        let client = client.clone();
+        async move { client.send(Task::new("a")).await }
+    });
+    refused.wait(1).await;
+    let address = server.kill();
+    let accepts = answering(|_| async { Ok(SendTaskResponse { task_id: "done".into() }) });
+    let _server = Server::start_at(address, Tasks { send_task: accepts, ..Tasks::default() });
+    assert_eq!(soon("the send", send).await.unwrap().unwrap().id(), "done");
+}
+
+#[tokio::test]
 async fn waiting_goes_on_through_a_restart_of_the_server() {
     let asked = Notes::new();
     let hangs = {
