@@ -11,6 +11,8 @@
 //! - [`server`]: everything on one port, from start to drain.
 //! - [`config`]: what a server runs with; [`telemetry`]: what it tells of itself.
 //! - [`cli`]: one file per subcommand.
+//! - [`clock`]: the only door to time. [`error`]: the vocabulary of failure. [`failpoint`]: where tests crash a replica.
+//! - [`docs`]: glossary and decisions.
 
 pub mod api;
 pub mod backend;
@@ -18,6 +20,7 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod docs;
 #[cfg(feature = "embedded")]
 pub mod engine;
 pub mod error;

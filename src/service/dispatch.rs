@@ -76,6 +76,9 @@ pub(super) async fn run(inner: Arc<Inner>, queue: Arc<Queue>) {
                         inner.clone().spawn(async move {
                             grant(&inner, &queue, deliveries, reservation).await;
                             drop(permit);
+                            // Slots that were reserved and not used are free again, for this queue and for others.
+                            queue.changed.notify_one();
+                            inner.sessions.stir_shared(&queue);
                         });
                     }
                 }

@@ -86,6 +86,8 @@ pub(super) async fn run(inner: Arc<Inner>) {
                 }
             }
         }
+        let owed = std::mem::take(&mut *inner.owed.lock());
+        inner.give_back(&owed, Duration::ZERO, None).await;
         let swept = async {
             let orphans = inner.stores.ledger.orphans(ORPHANS_MAX).await?;
             end_lost(&inner, orphans).await?;

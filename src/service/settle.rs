@@ -221,8 +221,11 @@ impl Inner {
                     self.let_go(lease, after).await;
                 }
             }
-            // The leases end with their session; until then they are only idle.
-            Err(error) => tracing::warn!(%error, leases = leases.len(), "leases could not be given back yet"),
+            // Their session may live for ever, and its worker does not know of them: they are tried again.
+            Err(error) => {
+                tracing::warn!(%error, leases = leases.len(), "leases could not be given back yet");
+                self.owed.lock().extend_from_slice(leases);
+            }
         }
     }
 

@@ -149,7 +149,7 @@ impl Pair {
             request_id: random.one_in(2).then(|| "request".to_owned()),
             attempts_before: random.below(3) as u32,
             body: random.one_in(2).then(|| Bytes::from_static(b"body")),
-            queue: queue(random.pick(&["q", "r"])),
+            queue: queue(random.pick::<&str>(&["q", "r"])),
             at,
             ..grant(&one_message(random), &one_session(random))
         });

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::leases::Stage;
 use super::link::{Phase, WELCOME_WAIT};
-use super::state::{Stage, State, Stop};
+use super::state::{State, Stop};
 use crate::proto::worker_lease_request::Message;
 use crate::proto::{
     Accepted, Credit, Heartbeat, Hello, Progress, ReportBatch, Started, WorkerGoodbye, WorkerLeaseRequest,
