@@ -79,7 +79,7 @@ pub fn table<const N: usize>(headings: [&str; N]) -> Table {
 /// Prints a table, without the spaces that fill its last column.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn print_table(table: &Table) -> Result<(), Failure> {
     for row in table.lines() {
         line(row.trim_end())?;
