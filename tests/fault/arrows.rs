@@ -70,7 +70,7 @@ fn crash_at(point: Point, mode: &str) {
     });
     assert_eq!(ended, 2 * accepted.len());
     until("the last verdict", DONE_MAX, || {
-        (checker::count(&worker.file, "verdict:RECORDED") + checker::count(&worker.file, "verdict:DUPLICATE") >= ended)
+        (checker::count(&worker.file, "verdict:Recorded") + checker::count(&worker.file, "verdict:Duplicate") >= ended)
             .then_some(())
     });
     if !doomed.is_empty() {

@@ -18,7 +18,7 @@ mod tests;
 
 use std::time::Duration;
 
-use crate::proto::{Arg, Lease, Subscription};
+use crate::proto::{Arg, Lease, ReportVerdict, Subscription};
 
 /// Names a lease within the engine. Never used twice.
 pub(crate) type Key = u64;
@@ -82,6 +82,8 @@ pub(crate) enum Command {
     Cancel { key: Key },
     /// Drop the attempt.
     Abort { key: Key },
+    /// A report was answered for good.
+    Settled { lease_id: String, verdict: ReportVerdict },
     /// Everything is done: the engine ends.
     Finish,
 }

@@ -205,6 +205,7 @@ impl State {
                 let verdict = ack.verdict();
                 if let Some(lease_id) = self.reports.acknowledge(now, &ack.report_id, verdict) {
                     tracing::debug!(lease = %lease_id, ?verdict, "report settled");
+                    self.commands.push_back(Command::Settled { lease_id, verdict });
                 }
             }
             Some(FromServer::Revoke(revoke)) => {

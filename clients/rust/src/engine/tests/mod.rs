@@ -73,7 +73,7 @@ impl Bench {
                 Command::Cancel { key } => self.cancels.push(key),
                 Command::Abort { key } => self.aborts.push(key),
                 Command::Finish => self.is_finished = true,
-                Command::FinishSending { .. } => {}
+                Command::FinishSending { .. } | Command::Settled { .. } => {}
             }
         }
     }
