@@ -11,5 +11,7 @@ mod worker;
 #[path = "../support/world.rs"]
 mod world;
 
+mod expiry;
 mod fence;
 mod offers;
+mod sessions;

@@ -1,7 +1,7 @@
 //! A ledger whose calls can be held back, one kind at a time: what happens meanwhile is what the service does without
 //! waiting for the ledger.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -34,14 +34,20 @@ pub(crate) struct Gate(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    shut: Mutex<HashSet<Call>>,
+    /// How many more calls are held back; the rest passes.
+    shut: Mutex<HashMap<Call, u32>>,
     opened: Notify,
 }
 
 impl Gate {
     /// Calls of this kind wait from now on.
     pub(crate) fn shut(&self, call: Call) {
-        self.0.shut.lock().insert(call);
+        self.0.shut.lock().insert(call, u32::MAX);
+    }
+
+    /// The next call of this kind waits; those behind it pass.
+    pub(crate) fn shut_for_next(&self, call: Call) {
+        self.0.shut.lock().insert(call, 1);
     }
 
     /// Those that wait go on, and new ones pass.
@@ -51,9 +57,13 @@ impl Gate {
     }
 
     async fn pass(&self, call: Call) {
+        match self.0.shut.lock().get_mut(&call) {
+            None | Some(0) => return,
+            Some(left) => *left -= 1,
+        }
         loop {
             let opened = self.0.opened.notified();
-            if !self.0.shut.lock().contains(&call) {
+            if !self.0.shut.lock().contains_key(&call) {
                 return;
             }
             opened.await;
