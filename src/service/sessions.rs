@@ -289,8 +289,8 @@ pub(super) struct Queue {
 }
 
 impl Sessions {
-    /// Adds an attachment. Answers it, the stream of the same session that it replaces, and the queues that nobody here
-    /// took from before.
+    /// Adds an attachment. Answers it, the older stream of the same session (this one itself, if a newer one is here), and
+    /// the queues that nobody here took from before.
     pub(super) fn add(
         &self,
         session: SessionId,
@@ -317,11 +317,15 @@ impl Sessions {
             state: Mutex::new(state),
             wake: Notify::new(),
         });
-        let replaced = if attach > 0 {
-            let old = inner.streams.insert(session, id);
-            old.and_then(|old| inner.attachments.get(&old).cloned())
-        } else {
-            None
+        let current = inner.streams.get(&session).and_then(|id| inner.attachments.get(id)).cloned();
+        let replaced = match current {
+            _ if attach == 0 => None,
+            // A later attach was faster to come here: the newest wins all the same.
+            Some(newer) if newer.attach > attach => Some(attachment.clone()),
+            older => {
+                inner.streams.insert(session, id);
+                older
+            }
         };
         inner.attachments.insert(id, attachment.clone());
         let mut fresh = Vec::new();

@@ -160,7 +160,9 @@ async fn a_stepped_wall_clock_changes_no_lease() {
 async fn a_task_that_kills_workers_is_set_aside_with_its_history() {
     let world = World::new();
     let replica = world.replica();
-    replica.send(lineshaft::service::types::Submission { on_error: vec![task("child", "child")], ..task("a", "a") }).await;
+    replica
+        .send(lineshaft::service::types::Submission { on_error: vec![task("child", "child")], ..task("a", "a") })
+        .await;
     for (n, name) in ["one", "two", "one"].into_iter().enumerate() {
         let mut worker = Worker::attach(&replica.service, name, &["a"], 1).await;
         let lease = worker.lease().await;

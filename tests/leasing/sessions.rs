@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use lineshaft::error::Error;
 use lineshaft::ledger::Verdict;
-use lineshaft::service::types::{Hello, Parting, Resume, Settings};
+use lineshaft::service::types::{Hello, Parting, Resume, Settings, Submission};
 
 use crate::gated::Call;
 use crate::worker::{Worker, hello, report, success};
-use crate::world::{LEASE, World, rest, task};
+use crate::world::{LEASE, World, queue, rest, task};
 
 #[tokio::test(start_paused = true)]
 async fn the_newest_stream_of_a_session_wins_wherever_it_is() {
@@ -36,7 +36,7 @@ async fn an_attach_that_was_overtaken_by_a_newer_one_takes_nothing_from_it() {
         let one = world.replica();
         let two = if replicas == 2 { &world.replica() } else { &one };
         let first = Worker::attach(&one.service, "w", &["a"], 0).await;
-        world.gate.shut_for_next(Call::Leases);
+        world.gate.shut_for_one(Call::Leases, 0);
         let opening = Hello { resume: Some(first.session.clone()), ..hello("w", &[("q", &["a"], 1)]) };
         let service = one.service.clone();
         let older = tokio::spawn(async move { Worker::say(&service, opening, 10).await.expect("attaches") });
@@ -55,6 +55,30 @@ async fn an_attach_that_was_overtaken_by_a_newer_one_takes_nothing_from_it() {
         two.send(task("a", "last")).await;
         assert_eq!(newer.lease().await.signature.uuid, "last", "and the newer stream gets what comes");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attach_that_is_given_up_leaves_nothing_behind() {
+    let world = World::new();
+    let replica = world.replica();
+    let mut first = Worker::attach(&replica.service, "w", &["b"], 1).await;
+    replica.send(task("b", "b")).await;
+    // An offer that was not sent goes back when the stream is replaced; that is where the attach is given up.
+    rest().await;
+    world.gate.shut_for_one(Call::Release, 1);
+    let opening = Hello { resume: Some(first.session.clone()), ..hello("w", &[("q", &["b"], 1), ("new", &["a"], 1)]) };
+    assert!(tokio::time::timeout(LEASE / 6, replica.service.attach(opening)).await.is_err(), "given up");
+    world.gate.open(Call::Release);
+    assert_eq!(first.parting().await, Parting::Replaced);
+    drop(first);
+    rest().await;
+    assert_eq!(
+        replica.service.workers(None, 10).await.expect("can be listed").iter().filter(|w| w.attached).count(),
+        0
+    );
+    let mut next = Worker::say(&replica.service, hello("x", &[("new", &["a"], 1)]), 1).await.expect("attaches");
+    replica.send(Submission { queue: Some(queue("new")), ..task("a", "a") }).await;
+    assert_eq!(next.lease().await.signature.uuid, "a");
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,20 +34,20 @@ pub(crate) struct Gate(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many more calls are held back; the rest passes.
-    shut: Mutex<HashMap<Call, u32>>,
+    /// How many calls still pass, and how many behind them are held back; the rest passes.
+    shut: Mutex<HashMap<Call, (u32, u32)>>,
     opened: Notify,
 }
 
 impl Gate {
     /// Calls of this kind wait from now on.
     pub(crate) fn shut(&self, call: Call) {
-        self.0.shut.lock().insert(call, u32::MAX);
+        self.0.shut.lock().insert(call, (0, u32::MAX));
     }
 
-    /// The next call of this kind waits; those behind it pass.
-    pub(crate) fn shut_for_next(&self, call: Call) {
-        self.0.shut.lock().insert(call, 1);
+    /// One call of this kind waits, after `passing` others; those behind it pass.
+    pub(crate) fn shut_for_one(&self, call: Call, passing: u32) {
+        self.0.shut.lock().insert(call, (passing, 1));
     }
 
     /// Those that wait go on, and new ones pass.
@@ -58,8 +58,12 @@ impl Gate {
 
     async fn pass(&self, call: Call) {
         match self.0.shut.lock().get_mut(&call) {
-            None | Some(0) => return,
-            Some(left) => *left -= 1,
+            None | Some((0, 0)) => return,
+            Some((0, held)) => *held -= 1,
+            Some((passing, _)) => {
+                *passing -= 1;
+                return;
+            }
         }
         loop {
             let opened = self.0.opened.notified();
