@@ -153,9 +153,12 @@ impl Service {
         inner.forever(settle::run(inner.clone(), reported));
         inner.forever(settle::repair(inner.clone()));
         inner.forever(expiry::run(inner.clone()));
-        inner.forever(expiry::listen(inner.clone()));
+        // Listening begins here and not when the loops first run: nothing told from now on is missed.
+        let notices = inner.stores.ledger.notices().listen();
+        let changes = inner.stores.backend.watch().map(|watch| watch.changes());
+        inner.forever(expiry::listen(inner.clone(), notices));
         inner.forever(states::run(inner.clone()));
-        inner.forever(watch::run(inner.clone()));
+        inner.forever(watch::run(inner.clone(), changes));
         inner.forever(sweep(inner.clone()));
         Self { inner }
     }

@@ -11,5 +11,10 @@ mod worker;
 #[path = "../support/world.rs"]
 mod world;
 
+mod credit;
+mod drain;
+mod expiry;
+mod fair;
 mod fence;
 mod offers;
+mod sessions;

@@ -1,7 +1,7 @@
 //! A ledger whose calls can be held back, one kind at a time: what happens meanwhile is what the service does without
 //! waiting for the ledger.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -34,14 +34,20 @@ pub(crate) struct Gate(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    shut: Mutex<HashSet<Call>>,
+    /// How many calls still pass, and how many behind them are held back; the rest passes.
+    shut: Mutex<HashMap<Call, (u32, u32)>>,
     opened: Notify,
 }
 
 impl Gate {
     /// Calls of this kind wait from now on.
     pub(crate) fn shut(&self, call: Call) {
-        self.0.shut.lock().insert(call);
+        self.0.shut.lock().insert(call, (0, u32::MAX));
+    }
+
+    /// One call of this kind waits, after `passing` others; those behind it pass.
+    pub(crate) fn shut_for_one(&self, call: Call, passing: u32) {
+        self.0.shut.lock().insert(call, (passing, 1));
     }
 
     /// Those that wait go on, and new ones pass.
@@ -51,9 +57,17 @@ impl Gate {
     }
 
     async fn pass(&self, call: Call) {
+        match self.0.shut.lock().get_mut(&call) {
+            None | Some((0, 0)) => return,
+            Some((0, held)) => *held -= 1,
+            Some((passing, _)) => {
+                *passing -= 1;
+                return;
+            }
+        }
         loop {
             let opened = self.0.opened.notified();
-            if !self.0.shut.lock().contains(&call) {
+            if !self.0.shut.lock().contains_key(&call) {
                 return;
             }
             opened.await;

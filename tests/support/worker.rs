@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use crate::world::{LEASE, queue};
 
 /// Longer than anything that is bound to happen takes.
-const LONG: Duration = Duration::from_secs(3_600);
+const LONG: Duration = Duration::from_secs(300);
 
 /// An attached worker. Dropped, it detaches and falls silent.
 pub(crate) struct Worker {
@@ -73,8 +73,10 @@ impl Worker {
 
     /// The next event that is no answer to a heartbeat.
     pub(crate) async fn event(&mut self) -> Option<Event> {
+        // One deadline for all: answers to heartbeats keep coming.
+        let deadline = tokio::time::Instant::now() + LONG;
         loop {
-            match tokio::time::timeout(LONG, self.stream.next()).await.expect("something comes") {
+            match tokio::time::timeout_at(deadline, self.stream.next()).await.expect("something comes") {
                 Some(Event::HeartbeatAck { .. }) => {}
                 event => return event,
             }
