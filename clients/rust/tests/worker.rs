@@ -196,7 +196,7 @@ async fn a_killed_server_is_found_again_with_what_is_held_and_what_is_owed() {
     let hello = stream.hello().await;
     let resume = hello.resume.unwrap();
     assert_eq!((resume.session_id.as_str(), resume.secret.as_str()), ("session", "secret"));
-    assert_eq!(hello.held, ["held"]);
+    assert_eq!(hello.held, ["held", "owed"]);
     stream.welcome(true, &[("held", true)]).await;
     let again = stream.report().await;
     assert_eq!(again, owed, "the same report under the same id");
