@@ -117,7 +117,8 @@ impl State {
             Some((Stands::Live, lease)) => return Begun::Held(lease.clone()),
             Some((Stands::Released(_), _)) | None => {}
         }
-        if !self.sessions.contains_key(&grant.session) {
+        let attached = self.sessions.get(&grant.session).map(|(session, _)| session.attach);
+        if attached.is_none_or(|attach| grant.attach != 0 && grant.attach != attach) {
             return Begun::NoSession;
         }
         let (lost, releases) = earlier.map(|r| (r.lease.lost.clone(), r.lease.releases)).unwrap_or_default();

@@ -69,6 +69,8 @@ pub struct Grant {
     pub queue: QueueName,
     /// For whom.
     pub session: SessionId,
+    /// The attach under which it is granted; refused if the session attached again since. 0: any (unary calls).
+    pub attach: u64,
     /// Its worker's name, for the history of lost attempts.
     pub worker: String,
     /// The `request_id` of the unary call that asked.
@@ -91,7 +93,7 @@ pub enum Begun {
     Held(Lease),
     /// It has a decision: acknowledge the delivery.
     Decided,
-    /// The session is gone: give the delivery back.
+    /// The session is gone, or attached again elsewhere: give the delivery back.
     NoSession,
 }
 
@@ -290,8 +292,9 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     /// [`Ledger::close`] and ending them.
     async fn orphans(&self, max: usize) -> Result<Vec<Lease>, StoreError>;
 
-    /// Grants leases, each atomically, if there is no decision, no live lease, and the session exists, asked in this
-    /// order. The token is greater than every token granted before, by any replica, also before a restart.
+    /// Grants leases, each atomically: no decision, no live lease, session alive and not attached again since. The token
+    /// is greater than every token granted before, by any replica, also before a restart. Where several reasons stand
+    /// against a grant, the decision is told first, then the live lease, then the missing session.
     async fn begin(&self, grants: &[Grant]) -> Result<Vec<Begun>, StoreError>;
 
     /// What is known of leases.

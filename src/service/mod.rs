@@ -1,20 +1,57 @@
 //! All policy: what is accepted, who gets what, when a lease ends, what follows from an outcome.
 //!
 //! Sees brokers, ledgers and backends only as traits. Knows no protocol.
+//!
+//! - `enqueue`: accepting tasks. `dispatch`: whom a task goes to. `sessions`, `share`: credit and fairness.
+//! - `worker`, `unary`: streams and single calls of workers. `hands`: what this replica holds.
+//! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
+//! - `states`, `watch`: states on their way, and waiting for them. `inspect`: looking.
 
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+mod dispatch;
+mod enqueue;
+mod envelope;
+mod expiry;
+mod hands;
+mod inspect;
+mod outcome;
+mod sessions;
+mod settle;
+mod share;
+mod states;
 pub mod types;
+mod unary;
+mod watch;
+mod worker;
 
 use crate::backend::Backend;
 use crate::broker::Broker;
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::error::Error;
+use crate::failpoint::Failpoints;
 use crate::fused::Fused;
-use crate::ledger::{Lease, LeaseQuery, Ledger, Verdict};
-use crate::task::{LeaseId, QueueName, SessionId, TaskId, TaskState};
-use types::*;
+use crate::ledger::Ledger;
+use crate::task::{LeaseId, SessionId};
+use types::{Event, Guarantees, Parting, Report, Settings};
+pub use watch::StateWatch;
+pub use worker::{Inbound, Stream};
+
+/// Reports of streams that wait to be decided.
+const REPORTS_QUEUED_MAX: usize = 4096;
+/// How often expired records are looked for.
+const SWEEP_PERIOD: Duration = Duration::from_secs(5);
+/// On a store of its own a server has nobody its workers could move to: it only finishes what is under way.
+const DRAIN_ALONE: Duration = Duration::from_millis(500);
 
 /// The stores a service works on.
 #[derive(Debug, Clone)]
@@ -29,139 +66,217 @@ pub struct Stores {
     pub fused: Option<Arc<dyn Fused>>,
 }
 
-/// One replica. Cheap to clone.
+/// One replica. Cheap to clone; its work goes on until [`Service::drain`] or the end of its runtime.
 #[derive(Debug, Clone)]
-pub struct Service {}
+pub struct Service {
+    inner: Arc<Inner>,
+}
+
+/// A report on its way, with whom to tell the verdict.
+#[derive(Debug)]
+struct Reported {
+    report: Report,
+    to: Option<Arc<sessions::Attachment>>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    stores: Stores,
+    settings: Arc<Settings>,
+    guarantees: Guarantees,
+    clock: Arc<dyn Clock>,
+    failpoints: Failpoints,
+    sessions: sessions::Sessions,
+    hands: hands::Hands,
+    states: states::States,
+    watches: watch::Watches,
+    reports: mpsc::Sender<Reported>,
+    /// Permits for sends under way.
+    sends: Semaphore,
+    /// The last generation given to a send.
+    generation: AtomicU64,
+    /// Sessions heard of since the last renewal.
+    heartbeats: Mutex<HashSet<SessionId>>,
+    /// When each session was last heard of.
+    heard: Mutex<HashMap<SessionId, Instant>>,
+    /// Leases that cost no attempt and could not be ended while the ledger was away.
+    owed: Mutex<Vec<LeaseId>>,
+    /// Counts the times a store could not be reached: the watch over sessions begins anew after each.
+    stalls: AtomicU64,
+    /// No new work.
+    draining: CancellationToken,
+    /// Nothing at all any more.
+    stopping: CancellationToken,
+    /// Not even the steps under way go on.
+    halted: CancellationToken,
+    /// Steps under way that a drain waits for.
+    steps: TaskTracker,
+}
 
 impl Service {
-    /// Starts a replica on `stores`: dispatch, expiry, repair and sweeping run until it is stopped or dropped.
-    pub fn start(_stores: Stores, _settings: Settings, _clock: Arc<dyn Clock>) -> Self {
-        todo!()
+    /// Starts a replica on `stores`: dispatch, expiry, repair and sweeping run on the current runtime.
+    pub fn start(mut stores: Stores, settings: Settings, clock: Arc<dyn Clock>, failpoints: Failpoints) -> Self {
+        if failpoints.is_unfused() {
+            stores.fused = None;
+        }
+        let guarantees = Guarantees {
+            broker: stores.broker.capabilities().clone(),
+            ledger: stores.ledger.name(),
+            backend: stores.backend.name(),
+            fused: stores.fused.is_some(),
+            single_replica: !stores.ledger.replicas() || !stores.broker.capabilities().replicas,
+        };
+        let (reports, reported) = mpsc::channel(REPORTS_QUEUED_MAX);
+        let inner = Arc::new(Inner {
+            sends: Semaphore::new(settings.sends_in_flight_max),
+            settings: Arc::new(settings),
+            guarantees,
+            failpoints,
+            sessions: sessions::Sessions::default(),
+            hands: hands::Hands::default(),
+            states: states::States::default(),
+            watches: watch::Watches::default(),
+            reports,
+            generation: AtomicU64::new(0),
+            heartbeats: Mutex::default(),
+            heard: Mutex::default(),
+            owed: Mutex::default(),
+            stalls: AtomicU64::new(0),
+            draining: CancellationToken::new(),
+            stopping: CancellationToken::new(),
+            halted: CancellationToken::new(),
+            steps: TaskTracker::new(),
+            stores,
+            clock,
+        });
+        inner.forever(settle::run(inner.clone(), reported));
+        inner.forever(settle::repair(inner.clone()));
+        inner.forever(expiry::run(inner.clone()));
+        // Listening begins here and not when the loops first run: nothing told from now on is missed.
+        let notices = inner.stores.ledger.notices().listen();
+        let changes = inner.stores.backend.watch().map(|watch| watch.changes());
+        inner.forever(expiry::listen(inner.clone(), notices));
+        inner.forever(states::run(inner.clone()));
+        inner.forever(watch::run(inner.clone(), changes));
+        inner.forever(sweep(inner.clone()));
+        Self { inner }
     }
+
     /// Limits and intervals in force.
-    pub fn settings(&self) -> Arc<Settings> {
-        todo!()
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
     }
+
     /// What the stores promise.
     pub fn guarantees(&self) -> &Guarantees {
-        todo!()
+        &self.inner.guarantees
     }
-    /// Accepts tasks, one answer each, in order.
-    pub async fn send(&self, _tasks: Vec<Submission>) -> Vec<Result<TaskId, Error>> {
-        todo!()
+
+    /// Stops this instant, wherever each step is, as a crash does; only the stores know what was done. For tests.
+    pub fn halt(&self) {
+        self.inner.halted.cancel();
+        self.inner.draining.cancel();
+        self.inner.stopping.cancel();
     }
-    /// States, in order; `None`: unknown.
-    pub async fn states(&self, _ids: &[TaskId]) -> Result<Vec<Option<TaskState>>, Error> {
-        todo!()
-    }
-    /// The states of a task from now on, to its end.
-    pub fn watch(&self, _id: TaskId) -> StateWatch {
-        todo!()
-    }
-    /// The state of a task at its end, or after `timeout`; `None`: still unknown then.
-    pub async fn wait(&self, _id: TaskId, _timeout: Duration) -> Result<Option<TaskState>, Error> {
-        todo!()
-    }
-    /// What waits in a queue. `queue` `None`: the default queue.
-    pub async fn pending(
-        &self,
-        _queue: Option<QueueName>,
-        _delayed: bool,
-        _after: Option<&[u8]>,
-        _max: usize,
-    ) -> Result<PendingTasks, Error> {
-        todo!()
-    }
-    /// Live leases, oldest first, and whether this replica knows that the worker has confirmed each.
-    pub async fn leases(&self, _query: &LeaseQuery) -> Result<Vec<(Lease, bool)>, Error> {
-        todo!()
-    }
-    /// Workers in order of their sessions.
-    pub async fn workers(&self, _after: Option<&SessionId>, _max: usize) -> Result<Vec<Worker>, Error> {
-        todo!()
-    }
-    /// Opens a stream. Answers at once, before any broker work.
-    pub async fn attach(&self, _hello: Hello) -> Result<(Welcome, Stream), Error> {
-        todo!()
-    }
-    /// Leases tasks for one call.
-    pub async fn lease(&self, _request: LeaseRequest) -> Result<LeaseReply, Error> {
-        todo!()
-    }
-    /// Records outcomes; one verdict each, in order.
-    pub async fn report(&self, _reports: Vec<Report>) -> Result<Vec<Verdict>, Error> {
-        todo!()
-    }
-    /// Renews a session; tells which of `leases` live.
-    pub async fn extend(&self, _session: Resume, _leases: &[LeaseId]) -> Result<Vec<bool>, Error> {
-        todo!()
-    }
-    /// Stops taking work: streams are told to drain; resolves when all is settled or `Settings::drain_deadline` has passed.
+
+    /// Takes no new work, tells every stream to drain, waits until they have moved and all steps under way are done, or
+    /// until [`Settings::drain_deadline`]; then ends the streams that are left and stops.
     pub async fn drain(&self) {
-        todo!()
+        let inner = &self.inner;
+        inner.draining.cancel();
+        let wait = if inner.guarantees.single_replica { DRAIN_ALONE } else { inner.settings.drain_deadline };
+        let deadline = inner.clock.now() + wait;
+        for attachment in inner.sessions.all() {
+            attachment.tell(Event::Drain { deadline: wait });
+        }
+        while inner.sessions.len() > 0 && inner.clock.now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for attachment in inner.sessions.all() {
+            let unsent = attachment.part(Parting::Drained);
+            inner.give_back(&unsent, Duration::ZERO, None).await;
+        }
+        inner.steps.close();
+        // Steps are bounded by the stores' own time limits; past the deadline the repair loop of the next process does the rest.
+        let _ = tokio::time::timeout(inner.settings.drain_deadline, inner.steps.wait()).await;
+        inner.stopping.cancel();
     }
 }
 
-/// One attached stream. Dropping it detaches the session.
-#[derive(Debug)]
-pub struct Stream {}
-
-impl Stream {
-    /// The next thing to send; `None` after [`Event::Goodbye`]. Urgent events come before leases. Cancel-safe.
-    pub async fn next(&mut self) -> Option<Event> {
-        todo!()
+impl Inner {
+    fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
     }
-    /// The other half, for what the worker says. Cheap to clone.
-    pub fn inbound(&self) -> Inbound {
-        todo!()
+
+    /// A session was heard of: it is renewed with the next batch.
+    fn hear(&self, session: &SessionId) {
+        self.heard.lock().insert(session.clone(), self.clock.now());
+        self.heartbeats.lock().insert(session.clone());
+    }
+
+    /// A store could not be reached: nothing is concluded from the time that passes meanwhile.
+    fn stalled(&self) {
+        self.stalls.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Runs a step that must not be cut short by whoever asked for it.
+    fn spawn(self: &Arc<Self>, step: impl Future<Output = ()> + Send + 'static) {
+        let halted = self.halted.clone();
+        self.steps.spawn(async move {
+            tokio::select! {
+                biased;
+                () = halted.cancelled() => {}
+                () = step => {}
+            }
+        });
+    }
+
+    /// Runs a loop until the replica stops.
+    fn forever(self: &Arc<Self>, run: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.stopping.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = stopping.cancelled() => {}
+                () = run => {}
+            }
+        });
+    }
+
+    /// Starts the dispatchers of queues that nobody here took from before.
+    fn serve(self: &Arc<Self>, queues: Vec<Arc<sessions::Queue>>) {
+        for queue in queues {
+            self.forever(dispatch::run(self.clone(), queue));
+        }
+    }
+
+    /// Queues a report that this server makes itself.
+    fn report_own(self: &Arc<Self>, report: Report) {
+        let inner = self.clone();
+        self.spawn(async move {
+            let _ = inner.reports.send(Reported { report, to: None, permit: None }).await;
+        });
     }
 }
 
-/// What a worker may say on a stream. None of these waits for a store.
-#[derive(Debug, Clone)]
-pub struct Inbound {}
-
-impl Inbound {
-    /// Number of the last lease that may be sent.
-    pub fn credit(&self, _limit: u64) {
-        todo!()
-    }
-    /// Renews the session; `accepted` > 0 confirms, and gives back what `held` does not name.
-    pub fn heartbeat(&self, _sequence: u64, _accepted: u64, _held: Vec<LeaseId>) {
-        todo!()
-    }
-    /// Confirms leases up to this number.
-    pub fn accepted(&self, _up_to: u64) {
-        todo!()
-    }
-    /// The attempt runs.
-    pub fn started(&self, _lease: LeaseId) {
-        todo!()
-    }
-    /// How far it is.
-    pub fn progress(&self, _lease: LeaseId, _fraction: f64, _message: String) {
-        todo!()
-    }
-    /// Outcomes; verdicts come as [`Event::ReportAck`].
-    ///
-    /// # Errors
-    /// [`Error::QueueFull`]: too many reports wait; the stream should not be read for now.
-    pub async fn report(&self, _reports: Vec<Report>) {
-        todo!()
-    }
-    /// The worker leaves for good.
-    pub fn goodbye(&self) {
-        todo!()
-    }
-}
-
-/// States of one task as they are seen.
-#[derive(Debug)]
-pub struct StateWatch {}
-
-impl StateWatch {
-    /// The next state seen; `None` after a final one. Cancel-safe.
-    pub async fn next(&mut self) -> Result<Option<TaskState>, Error> {
-        todo!()
+/// Forgets what is past its time, for as long as the replica runs.
+async fn sweep(inner: Arc<Inner>) {
+    loop {
+        tokio::time::sleep(SWEEP_PERIOD).await;
+        loop {
+            let now = inner.clock.wall();
+            let swept = async {
+                Ok::<_, Error>(inner.stores.ledger.sweep(now).await? + inner.stores.backend.sweep(now).await?)
+            };
+            match swept.await {
+                Ok(0) => break,
+                Ok(_) => tokio::task::yield_now().await,
+                Err(error) => {
+                    tracing::warn!(%error, "expired records are not forgotten yet");
+                    break;
+                }
+            }
+        }
     }
 }

@@ -245,6 +245,19 @@ pub struct PendingTasks {
     pub next: Option<Vec<u8>>,
 }
 
+/// A lease for people.
+#[derive(Debug, Clone)]
+pub struct LeaseView {
+    /// The lease.
+    pub lease: crate::ledger::Lease,
+    /// The worker confirmed that it has it, as far as this replica knows.
+    pub accepted: bool,
+    /// The worker said that the attempt runs.
+    pub started: bool,
+    /// How far the attempt is, 0 to 1, and what it said last.
+    pub progress: Option<(f64, String)>,
+}
+
 /// A worker for people.
 #[derive(Debug, Clone)]
 pub struct Worker {

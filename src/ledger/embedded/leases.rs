@@ -11,6 +11,12 @@ use crate::task::{FencingToken, SessionId};
 
 use super::attempt::{Attempt, Ended};
 use super::layout::{self, ATTEMPTS, Indexed, LEASES, SESSIONS};
+use crate::ledger::record::SessionRecord;
+
+/// True if the session lives, and did not attach again since the grant was asked for.
+fn attached(stored: Option<u64>, grant: &Grant) -> bool {
+    stored.is_some_and(|attach| grant.attach == 0 || grant.attach == attach)
+}
 
 /// Grants leases.
 pub(super) fn begin_in(txn: &mut Txn<'_>, grants: &[Grant], now: WallTime) -> Result<Vec<Begun>, StoreError> {
@@ -22,7 +28,10 @@ pub(super) fn begin_in(txn: &mut Txn<'_>, grants: &[Grant], now: WallTime) -> Re
             attempts.insert(&grant.message, layout::attempt(txn, &grant.message)?);
         }
         if !sessions.contains_key(&grant.session) {
-            sessions.insert(&grant.session, txn.get(SESSIONS, grant.session.as_str().as_bytes())?.is_some());
+            let stored = txn.get(SESSIONS, grant.session.as_str().as_bytes())?;
+            let record =
+                stored.map(|bytes| layout::decode::<SessionRecord>(grant.session.as_str(), bytes)).transpose()?;
+            sessions.insert(&grant.session, record.map(|record| record.attach));
         }
     }
     let before = layout::last_token(txn)?;
@@ -34,7 +43,7 @@ pub(super) fn begin_in(txn: &mut Txn<'_>, grants: &[Grant], now: WallTime) -> Re
         begun.push(match earlier {
             Some(Attempt { ended: Some(Ended::Decided(_)), .. }) => Begun::Decided,
             Some(live @ Attempt { ended: None, .. }) => Begun::Held(live.lease(&grant.message)),
-            _ if sessions.get(&grant.session) != Some(&true) => Begun::NoSession,
+            _ if !attached(sessions.get(&grant.session).copied().flatten(), grant) => Begun::NoSession,
             earlier => {
                 last = (last + 1).max(now.0 / 1_000);
                 let attempt = Attempt::granted(earlier, grant, last);

@@ -1,0 +1,341 @@
+//! Whom a task goes to: one dispatcher for each queue that somebody here takes from.
+//!
+//! A round: reserve the free slots of the attached workers, take at most that many messages, grant each in the ledger,
+//! offer it. Nothing is taken that no attached credit can use, nothing is offered that the ledger has not granted.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::envelope::{self, Opened};
+use super::hands::InHand;
+use super::sessions::{Attachment, Queue, Reservation, SlotLimits};
+use super::types::{Granted, Outcome, Parting};
+use super::{Inner, outcome};
+use crate::broker::{Delivery, Receipt, Settle, Want};
+use crate::clock::WallTime;
+use crate::error::StoreError;
+use crate::failpoint::Point;
+use crate::ledger::{Begun, DeadTask, Ending, Grant, Lease, Verdict};
+use crate::task::{MessageKey, Signature, Status, TaskId, TaskName};
+
+/// Most messages in one round of one group; `broker.batch_max` may be less.
+const ROUND_MAX: u64 = 256;
+/// Bytes of bodies after which a round ends, so that one big payload does not delay everything behind it.
+const ROUND_BYTES_MAX: usize = 1 << 20;
+/// Rounds of one queue that may wait for the ledger at once.
+const GRANTS_IN_FLIGHT_MAX: usize = 4;
+/// A broker that has something says so within this time; the slots of a queue that is empty are kept from others as long.
+const IDLE_AFTER: Duration = Duration::from_millis(5);
+/// Pause after a store failed, so that an outage is not a busy loop.
+const OUTAGE_PAUSE: Duration = Duration::from_millis(500);
+
+/// Serves one queue until nobody here takes from it.
+pub(super) async fn run(inner: Arc<Inner>, queue: Arc<Queue>) {
+    let grants = Arc::new(Semaphore::new(GRANTS_IN_FLIGHT_MAX));
+    let held = |session: &crate::task::SessionId| inner.hands.of_session(session);
+    loop {
+        if inner.sessions.retire(&queue) {
+            return;
+        }
+        let limits = SlotLimits {
+            bytes_max: inner.settings.session_bytes_max,
+            leases_max: inner.settings.session_leases_max as usize,
+            held: &held,
+        };
+        let wanted = queue.wanted(&limits);
+        if wanted.is_empty() {
+            tokio::select! {
+                () = claim(&inner, &queue) => continue,
+                () = queue.changed.notified() => continue,
+                () = inner.draining.cancelled() => return,
+            }
+        }
+        tokio::select! {
+            ready = inner.stores.broker.ready(&queue.name, &wanted) => {
+                if let Err(error) = ready {
+                    outage(&inner, &queue, &error).await;
+                    continue;
+                }
+            }
+            () = idle(&inner, &queue, &limits) => continue,
+            () = queue.changed.notified() => continue,
+            () = inner.draining.cancelled() => return,
+        }
+        let max = ROUND_MAX.min(inner.guarantees.broker.batch_max.get() as u64);
+        let (mut taken, mut stirred) = (0, false);
+        for reservation in queue.reserve(&limits, max) {
+            let Ok(permit) = grants.clone().acquire_owned().await else { return };
+            match take(&inner, &queue, &reservation).await {
+                Ok(deliveries) => {
+                    let got = deliveries.len() as u64;
+                    reservation.backlog(&queue.name, got >= reservation.total());
+                    taken += got;
+                    stirred = true;
+                    if got > 0 {
+                        let (inner, queue) = (inner.clone(), queue.clone());
+                        // The round is finished even if this dispatcher ends meanwhile: what was taken is granted or returned.
+                        inner.clone().spawn(async move {
+                            grant(&inner, &queue, deliveries, reservation).await;
+                            drop(permit);
+                            // Slots that were reserved and not used are free again, for this queue and for others.
+                            queue.changed.notify_one();
+                            inner.sessions.stir_shared(&queue);
+                        });
+                    }
+                }
+                Err(error) => outage(&inner, &queue, &error).await,
+            }
+        }
+        if stirred {
+            inner.sessions.stir_shared(&queue);
+        }
+        if taken == 0 {
+            // Somebody else was faster, or another queue's turn comes first: do not spin on `ready`.
+            tokio::select! {
+                () = queue.changed.notified() => {}
+                () = tokio::time::sleep(Duration::from_millis(5)) => {}
+                () = inner.draining.cancelled() => return,
+            }
+        }
+    }
+}
+
+/// Learns that tasks wait for workers whose slots are all in use by their other queues, so that this queue gets its share
+/// of the next ones: without a slot it could not look, and whoever holds the slots would keep them. Never ends if there is
+/// nothing to learn.
+async fn claim(inner: &Inner, queue: &Queue) {
+    let groups = queue.silent_sharers();
+    if groups.is_empty() {
+        return std::future::pending().await;
+    }
+    let looks = groups.iter().map(|(names, _)| inner.stores.broker.ready(&queue.name, names));
+    let (ready, which, _) = futures::future::select_all(looks).await;
+    match ready {
+        Ok(()) => groups[which].1.iter().for_each(|attachment| attachment.backlog(&queue.name, true)),
+        Err(error) => outage(inner, queue, &error).await,
+    }
+}
+
+/// Ends once the broker has found nothing for a while although something was thought to wait: the queue has no claim to
+/// its workers' slots any more, and the others are told. Never ends if that is known.
+async fn idle(inner: &Inner, queue: &Queue, limits: &SlotLimits<'_>) {
+    tokio::time::sleep(IDLE_AFTER).await;
+    if !queue.is_idle(limits) {
+        return std::future::pending().await;
+    }
+    inner.sessions.stir_shared(queue);
+}
+
+async fn outage(inner: &Inner, queue: &Queue, error: &StoreError) {
+    tracing::warn!(%error, queue = %queue.name, "no tasks are taken for now");
+    tokio::time::sleep(OUTAGE_PAUSE).await;
+    inner.stalled();
+}
+
+async fn take(inner: &Inner, queue: &Queue, reservation: &Reservation) -> Result<Vec<Delivery>, StoreError> {
+    let Some(max) = usize::try_from(reservation.total()).ok().and_then(NonZeroUsize::new) else {
+        return Ok(Vec::new());
+    };
+    let want = Want { queue: &queue.name, names: &reservation.names, max, body_bytes_max: ROUND_BYTES_MAX };
+    inner.stores.broker.take(&want).await
+}
+
+// A message on its way to a lease.
+struct Candidate {
+    key: MessageKey,
+    receipt: Receipt,
+    body: bytes::Bytes,
+    opened: Opened,
+    attachment: Arc<Attachment>,
+}
+
+async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut reservation: Reservation) {
+    inner.failpoints.reach(Point::GrantTaken).await;
+    let now = inner.clock.wall();
+    let mut candidates = Vec::with_capacity(deliveries.len());
+    let mut give_back = Vec::new();
+    for delivery in deliveries {
+        match envelope::open(&delivery.body) {
+            Err(why) => bury_poison(inner, queue, delivery, why, now).await,
+            Ok(opened) => match reservation.next() {
+                None => give_back.push(delivery.receipt),
+                Some(attachment) => candidates.push(Candidate {
+                    key: identify(&delivery, &opened.signature),
+                    receipt: delivery.receipt,
+                    body: delivery.body,
+                    opened,
+                    attachment,
+                }),
+            },
+        }
+    }
+    let grants: Vec<Grant> = candidates.iter().map(|c| c.grant(inner, queue, now)).collect();
+    let begun = if grants.is_empty() { Ok(Vec::new()) } else { inner.stores.ledger.begin(&grants).await };
+    inner.failpoints.reach(Point::GrantBegun).await;
+    let mut acks = Vec::new();
+    match begun {
+        Err(error) => {
+            tracing::warn!(%error, queue = %queue.name, tasks = candidates.len(), "leases could not be granted");
+            inner.stalled();
+            for candidate in candidates {
+                Reservation::cancel(&candidate.attachment);
+                give_back.push(candidate.receipt);
+            }
+            // The ledger is away: what was taken goes back once, after a pause, instead of going round and round.
+            tokio::time::sleep(OUTAGE_PAUSE).await;
+        }
+        Ok(begun) => {
+            for (candidate, begun) in candidates.into_iter().zip(begun) {
+                match begun {
+                    Begun::Run(lease) => offer(inner, queue, candidate, lease).await,
+                    Begun::Held(lease) => {
+                        Reservation::cancel(&candidate.attachment);
+                        hold(inner, candidate, lease, &mut give_back).await;
+                    }
+                    Begun::Decided => {
+                        Reservation::cancel(&candidate.attachment);
+                        acks.push((candidate.receipt, Settle::Ack));
+                    }
+                    Begun::NoSession => {
+                        Reservation::cancel(&candidate.attachment);
+                        give_back.push(candidate.receipt);
+                        let session = inner.stores.ledger.session(&candidate.attachment.session).await;
+                        let gone = matches!(session, Ok(None));
+                        candidate.attachment.part(if gone { Parting::Expired } else { Parting::Replaced });
+                    }
+                }
+            }
+        }
+    }
+    acks.extend(give_back.into_iter().map(|r| (r, Settle::Return { after: Duration::ZERO })));
+    inner.settle_broker(&acks).await;
+}
+
+impl Candidate {
+    fn grant(&self, inner: &Inner, queue: &Queue, at: WallTime) -> Grant {
+        let signature = &self.opened.signature;
+        Grant {
+            message: self.key.clone(),
+            task: TaskId::trusted(signature.uuid.as_str()),
+            name: TaskName::trusted(signature.name.as_str()),
+            queue: queue.name.clone(),
+            session: self.attachment.session.clone(),
+            attach: self.attachment.attach,
+            worker: self.attachment.worker.clone(),
+            request_id: self.attachment.request_id.clone(),
+            attempts_before: envelope::attempts_before(signature),
+            at,
+            body: inner.stores.broker.recall().is_none().then(|| self.body.clone()),
+        }
+    }
+}
+
+/// Names the message of a delivery: by the broker's own key, else by the digest of what it says. Where a first delivery
+/// is certain, a body without key is a message of its own even if another says the same.
+fn identify(delivery: &Delivery, signature: &Signature) -> MessageKey {
+    match &delivery.key {
+        Some(key) => key.clone(),
+        None => {
+            let digest = crate::wire::machinery::digest(signature);
+            let text: String = digest.iter().take(16).map(|b| format!("{b:02x}")).collect();
+            MessageKey::trusted(text)
+        }
+    }
+}
+
+async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: Lease) {
+    let Candidate { receipt, body, opened, attachment, .. } = candidate;
+    let granted = granted(&lease, &opened, body.len());
+    let (id, args_error) = (lease.id.clone(), opened.args_error.clone());
+    let state = outcome::bare_state(&opened.signature, &lease.task, Status::Received, lease.attempt, lease.at);
+    inner.hands.put(InHand {
+        lease,
+        receipt: Some(receipt),
+        opened: Some(opened),
+        body: Some(body),
+        accepted: false,
+        started: false,
+        ending: false,
+        progress: None,
+    });
+    if let Some(error) = args_error {
+        // No worker could read these arguments: the task ends as it would at a Machinery worker, and costs nobody a slot.
+        Reservation::cancel(&attachment);
+        let outcome = Outcome::Failure { error, is_final: true, retry_after: None };
+        inner.report_own(super::types::Report { id: None, lease: id, outcome });
+        return;
+    }
+    queue.count(&attachment);
+    if attachment.offer(granted) {
+        inner.states.push(crate::backend::StateWrite { state, keep: outcome::WAITING_KEPT });
+    } else {
+        // The worker left between reservation and offer; it never saw the lease.
+        inner.give_back(&[id], Duration::ZERO, None).await;
+    }
+}
+
+/// A lease as it goes to a worker. `body_bytes` stands for its size.
+pub(super) fn granted(lease: &Lease, opened: &Opened, body_bytes: usize) -> Granted {
+    let generation = envelope::generation(&opened.signature);
+    Granted {
+        id: lease.id.clone(),
+        attempt: lease.attempt,
+        queue: lease.queue.clone(),
+        signature: opened.signature.clone(),
+        sent_at: (generation > 0).then_some(WallTime(generation)),
+        bytes: body_bytes + 200,
+    }
+}
+
+// A delivery whose message has a live lease: held, neither run nor lost.
+async fn hold(inner: &Arc<Inner>, candidate: Candidate, lease: Lease, give_back: &mut Vec<Receipt>) {
+    let ours = inner.hands.get(&lease.id).is_some();
+    if !ours && inner.sessions.stream(&lease.session).is_some() {
+        // At attach every lease of the session was either taken over or ended, and each one granted here since is in
+        // hand. So this one was written by a grant whose answer was lost, and no worker knows of it.
+        let ended = inner.stores.ledger.release(&[(lease.id.clone(), Ending::Free { report: None })]).await;
+        if matches!(ended.as_deref(), Ok([Verdict::Recorded])) {
+            give_back.push(candidate.receipt);
+            return;
+        }
+    }
+    inner.hands.hold(lease, candidate.receipt, candidate.body, Some(candidate.opened));
+}
+
+async fn bury_poison(inner: &Inner, queue: &Queue, delivery: Delivery, why: String, now: WallTime) {
+    let message = delivery.key.clone().unwrap_or_else(MessageKey::generate);
+    // Its sender may wait for it: if the id can be found, the task ends.
+    let task = crate::wire::machinery::salvage_uuid(&delivery.body).map(TaskId::trusted);
+    let why = format!("the body is no task: {why}");
+    tracing::warn!(queue = %queue.name, message = %message, %why, "a body was set aside");
+    let dead = DeadTask {
+        task: task.clone().unwrap_or_else(|| TaskId::trusted(message.as_str())),
+        message,
+        name: TaskName::trusted(""),
+        queue: queue.name.clone(),
+        reason: why.clone(),
+        lost: Vec::new(),
+        at: now,
+        body: delivery.body,
+    };
+    // Set aside before it is acknowledged: a crash between the two sets it aside twice, under one key.
+    let buried = async {
+        inner.stores.ledger.bury(&[dead]).await?;
+        if let Some(task) = task {
+            let state = outcome::poisoned(task, &why, now);
+            let keep = inner.settings.results_expire_in;
+            for answer in inner.stores.backend.write(&[crate::backend::StateWrite { state, keep }], now).await {
+                answer?;
+            }
+        }
+        Ok::<_, StoreError>(())
+    };
+    let settle = match buried.await {
+        Ok(()) => Settle::Ack,
+        Err(_) => Settle::Return { after: OUTAGE_PAUSE },
+    };
+    inner.settle_broker(&[(delivery.receipt, settle)]).await;
+}

@@ -1,0 +1,182 @@
+//! Accepting tasks: checked whole, written in the order that loses nothing, answered once durable.
+//!
+//! State PENDING first, then the message: a reader never finds a task that runs and has no state, and a fast worker's
+//! SUCCESS is never overwritten by a late PENDING.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::outcome::message_of;
+use super::types::Submission;
+use super::{Service, envelope};
+use crate::backend::StateWrite;
+use crate::broker::NewTask;
+use crate::clock::WallTime;
+use crate::error::{Error, StoreError};
+use crate::failpoint::Point;
+use crate::task::{Body, MessageKey, Signature, TaskId, TaskName, Timestamp};
+
+/// When a caller turned away by a full buffer may try again.
+const FULL_RETRY: Duration = Duration::from_millis(100);
+
+impl Service {
+    /// Accepts tasks, one answer each, in order. `Ok` only once the task is durable.
+    ///
+    /// # Errors
+    /// Per item: [`Error::Invalid`], [`Error::LimitExceeded`] (paths begin at the task's own fields); [`Error::QueueFull`],
+    /// [`Error::Draining`], [`Error::Store`].
+    pub async fn send(&self, tasks: Vec<Submission>) -> Vec<Result<TaskId, Error>> {
+        if self.inner.is_draining() {
+            return tasks.iter().map(|_| Err(Error::Draining)).collect();
+        }
+        let count = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
+        let Ok(_permit) = self.inner.sends.try_acquire_many(count) else {
+            let full = || Error::QueueFull { what: "the list of sends under way", retry_after: FULL_RETRY };
+            return tasks.iter().map(|_| Err(full())).collect();
+        };
+        let now = self.inner.clock.wall();
+        let prepared: Vec<Result<(StateWrite, NewTask), Error>> =
+            tasks.into_iter().map(|task| self.prepare(task, now)).collect();
+        let good: Vec<(StateWrite, NewTask)> = prepared.iter().filter_map(|p| p.as_ref().ok()).cloned().collect();
+        self.inner.failpoints.reach(Point::SendChecked).await;
+        let mut answers = Vec::with_capacity(good.len());
+        for chunk in good.chunks(self.inner.guarantees.broker.batch_max.get()) {
+            answers.extend(self.write_new(chunk, now).await);
+        }
+        self.inner.failpoints.reach(Point::SendPublished).await;
+        let mut answers = answers.into_iter();
+        prepared
+            .into_iter()
+            .map(|item| {
+                let (_, task) = item?;
+                match answers.next() {
+                    Some(Ok(())) => Ok(task.task),
+                    Some(Err(error)) => Err(error.into()),
+                    None => Err(Error::Invariant("a store answered for fewer items than it was given".into())),
+                }
+            })
+            .collect()
+    }
+
+    async fn write_new(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>> {
+        let stores = &self.inner.stores;
+        if let Some(fused) = &stores.fused {
+            return fused.send(items, now).await;
+        }
+        let states: Vec<StateWrite> = items.iter().map(|(state, _)| state.clone()).collect();
+        let mut answers: Vec<Result<(), StoreError>> =
+            stores.backend.write(&states, now).await.into_iter().map(|r| r.map(|_| ())).collect();
+        self.inner.failpoints.reach(Point::SendStated).await;
+        let stated: Vec<usize> = (0..items.len()).filter(|i| answers[*i].is_ok()).collect();
+        let tasks: Vec<NewTask> = stated.iter().map(|i| items[*i].1.clone()).collect();
+        let mut retract = Vec::new();
+        for (i, published) in stated.iter().zip(stores.broker.publish(&tasks).await) {
+            if let Err(error) = published {
+                // Only a definite failure takes PENDING back; what may have been sent keeps its state.
+                if !matches!(error, StoreError::OutcomeUnknown { .. }) {
+                    retract.push((items[*i].1.task.clone(), items[*i].0.state.order()));
+                }
+                answers[*i] = Err(error);
+            }
+        }
+        if !retract.is_empty()
+            && let Err(error) = stores.backend.retract(&retract).await
+        {
+            tracing::warn!(%error, tasks = retract.len(), "states of tasks that were not sent stay PENDING");
+        }
+        answers
+    }
+
+    fn prepare(&self, task: Submission, now: WallTime) -> Result<(StateWrite, NewTask), Error> {
+        let broker = &self.inner.guarantees.broker;
+        let settings = &self.inner.settings;
+        let priority = task.priority;
+        if u16::from(priority) >= broker.priorities.limit().unwrap_or(1) && priority > 0 {
+            return Err(Error::LimitExceeded {
+                field: "priority".into(),
+                limit: u64::from(broker.priorities.limit().unwrap_or(1) - 1),
+                actual: u64::from(priority),
+                unit: "",
+            });
+        }
+        let signature = self.signature(task, now, 0)?;
+        if let Some(eta) = signature.eta {
+            let max = broker.delay.limit().unwrap_or_default().min(settings.delay_max);
+            let delay = now.until(eta.to_wall());
+            if delay > max {
+                let (limit, actual) = (max.as_secs(), delay.as_secs());
+                return Err(Error::LimitExceeded { field: "eta".into(), limit, actual, unit: "seconds" });
+            }
+        }
+        let (state, new) = message_of(signature, MessageKey::generate(), now, self.next_generation(now), settings);
+        let limit = settings.task_bytes_max.min(broker.body_bytes_max);
+        if new.body.len() > limit {
+            let (limit, actual) = (limit as u64, new.body.len() as u64);
+            return Err(Error::LimitExceeded { field: "args".into(), limit, actual, unit: "bytes as encoded" });
+        }
+        Ok((state, new))
+    }
+
+    /// Unix ns, and greater than any given before by this replica: two sends of one id are told apart by it.
+    fn next_generation(&self, now: WallTime) -> u64 {
+        let last = self.inner.generation.fetch_max(now.0, Ordering::Relaxed);
+        if last < now.0 { now.0 } else { self.inner.generation.fetch_add(1, Ordering::Relaxed) + 1 }
+    }
+
+    fn signature(&self, task: Submission, now: WallTime, depth: u32) -> Result<Signature, Error> {
+        let settings = &self.inner.settings;
+        if depth > settings.callback_depth_max {
+            return Err(Error::LimitExceeded {
+                field: "on_success".into(),
+                limit: u64::from(settings.callback_depth_max),
+                actual: u64::from(depth),
+                unit: "levels",
+            });
+        }
+        TaskName::new(&task.name).map_err(|e| Error::invalid("name", e))?;
+        if let Some(header) = task.headers.keys().find(|k| k.starts_with(envelope::OURS)) {
+            return Err(Error::invalid(format!("headers[{header:?}]"), "keys with this prefix are the server's own"));
+        }
+        let queue = task.queue.unwrap_or_else(|| settings.default_queue.clone());
+        if !task.routing_key.is_empty()
+            && task.routing_key != queue.as_str()
+            && !self.inner.guarantees.broker.routing_keys
+        {
+            let why = format!("the {} broker has no routing keys; leave it unset", self.inner.guarantees.broker.name);
+            return Err(Error::invalid("routing_key", why));
+        }
+        let callbacks = |tasks: Vec<Submission>, field: &str| -> Result<Option<Vec<Body>>, Error> {
+            if tasks.is_empty() {
+                return Ok(None);
+            }
+            let bodies = tasks.into_iter().enumerate().map(|(i, callback)| {
+                let signature =
+                    self.signature(callback, now, depth + 1).map_err(|e| e.within(&format!("{field}[{i}]")))?;
+                Ok(Body(envelope::seal(&signature)))
+            });
+            bodies.collect::<Result<Vec<Body>, Error>>().map(Some)
+        };
+        let on_success = callbacks(task.on_success, "on_success")?;
+        let on_error = callbacks(task.on_error, "on_error")?;
+        let eta = match (task.eta, task.delay) {
+            (Some(eta), _) => Some(eta),
+            (None, Some(delay)) if !delay.is_zero() => Some(Timestamp::from_wall(now.plus(delay))),
+            _ => None,
+        };
+        Ok(Signature {
+            uuid: task.id.unwrap_or_else(TaskId::generate).as_str().to_owned(),
+            name: task.name,
+            routing_key: queue.as_str().to_owned(),
+            eta,
+            args: Some(task.args),
+            headers: Some(task.headers),
+            priority: task.priority,
+            immutable: task.immutable,
+            retry_count: i64::from(task.retry_count),
+            retry_timeout: i64::try_from(task.retry_timeout).unwrap_or(i64::MAX),
+            on_success,
+            on_error,
+            ..Signature::default()
+        })
+    }
+}

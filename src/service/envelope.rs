@@ -1,0 +1,63 @@
+//! Opening and closing envelopes: the service's only door to `wire`, and the headers of ours that ride inside.
+//!
+//! Our headers are strings, so that a Machinery worker which publishes the task again carries them on unchanged.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::task::{Headers, Signature};
+use crate::wire;
+
+/// Header: when the task was first accepted, unix ns. Names the sending; states of an older one never overwrite it.
+const SENT: &str = "lineshaft-sent";
+/// Header: how many attempts were made under earlier messages of the task.
+const ATTEMPTS: &str = "lineshaft-attempts";
+/// What the headers of ours begin with.
+pub(super) const OURS: &str = "lineshaft-";
+
+/// A body that was read.
+#[derive(Debug, Clone)]
+pub(super) struct Opened {
+    pub(super) signature: Arc<Signature>,
+    /// Why its arguments cannot be given to a worker.
+    pub(super) args_error: Option<String>,
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// Why it is no task, for people.
+pub(super) fn open(body: &[u8]) -> Result<Opened, String> {
+    let decoded = wire::machinery::decode(body).map_err(|e| e.to_string())?;
+    Ok(Opened { signature: Arc::new(decoded.signature), args_error: decoded.args_error.map(|e| e.to_string()) })
+}
+
+/// Writes a body.
+pub(super) fn seal(signature: &Signature) -> Bytes {
+    wire::machinery::encode(signature)
+}
+
+fn number<T: std::str::FromStr>(signature: &Signature, header: &str) -> Option<T> {
+    signature.headers.as_ref()?.get(header)?.as_string()?.parse().ok()
+}
+
+/// When the task was sent, unix ns; 0 if a foreign program sent it.
+pub(super) fn generation(signature: &Signature) -> u64 {
+    number(signature, SENT).unwrap_or(0)
+}
+
+/// Attempts made under earlier messages.
+pub(super) fn attempts_before(signature: &Signature) -> u32 {
+    number(signature, ATTEMPTS).unwrap_or(0)
+}
+
+/// Marks a task as sent at `generation`, with `attempts` made so far.
+pub(super) fn mark(headers: &mut Headers, generation: u64, attempts: u32) {
+    headers.insert(SENT.into(), crate::task::RawJson::string(&generation.to_string()));
+    if attempts > 0 {
+        headers.insert(ATTEMPTS.into(), crate::task::RawJson::string(&attempts.to_string()));
+    } else {
+        headers.remove(ATTEMPTS);
+    }
+}

@@ -1,0 +1,265 @@
+//! What follows from the end of an attempt: pure policy, no store and no clock.
+
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::envelope;
+use super::types::{Outcome, Settings};
+use crate::backend::StateWrite;
+use crate::broker::NewTask;
+use crate::clock::WallTime;
+use crate::ledger::{DeadTask, Decision, Effects, Lease, LostAttempt};
+use crate::task::{
+    Arg, FailureReason, MessageKey, QueueName, Signature, Status, TaskId, TaskName, TaskState, Timestamp,
+    next_retry_timeout,
+};
+use crate::wire::{self, machinery::WireError};
+
+/// The longest error text kept, bytes.
+const ERROR_BYTES_MAX: usize = 64 << 10;
+/// How long the state of a task that waits outlives its ETA: a cancel mark or a reader never comes too late.
+pub(super) const WAITING_KEPT: Duration = Duration::from_secs(7 * 86_400);
+
+/// All that is known of an attempt when it ends.
+#[derive(Debug)]
+pub(super) struct Attempt<'a> {
+    pub(super) lease: &'a Lease,
+    pub(super) signature: &'a Signature,
+    pub(super) now: WallTime,
+    pub(super) settings: &'a Settings,
+}
+
+/// An end that is decided.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum End {
+    /// SUCCESS.
+    Success(Vec<Arg>),
+    /// Try again: after the delay, at the cost of a retry or not.
+    Retry { error: String, after: Option<Duration> },
+    /// FAILURE.
+    Failure { error: String, reason: FailureReason },
+}
+
+/// What a reported outcome comes to, given what the task has left. `None`: the attempt is given back, nothing ends.
+pub(super) fn judge(outcome: &Outcome, signature: &Signature, settings: &Settings) -> Option<End> {
+    match outcome {
+        Outcome::Release { .. } => None,
+        Outcome::Success(results) => {
+            let bytes = wire::machinery::encode_results(results).len();
+            if bytes > settings.result_bytes_max {
+                let error = format!(
+                    "result too large: {bytes} bytes, the limit is {} bytes; store it elsewhere and return a reference",
+                    settings.result_bytes_max
+                );
+                return Some(End::Failure { error, reason: FailureReason::ResultTooLarge });
+            }
+            Some(End::Success(results.clone()))
+        }
+        Outcome::Failure { error, is_final, retry_after } => {
+            let error = cut(error);
+            Some(match retry_after {
+                Some(after) if !is_final => End::Retry { error, after: Some(*after) },
+                None if !is_final && signature.retry_count > 0 => End::Retry { error, after: None },
+                _ => End::Failure { error, reason: FailureReason::Failed },
+            })
+        }
+    }
+}
+
+fn cut(text: &str) -> String {
+    let mut end = text.len().min(ERROR_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+/// Identifies an outcome: the same report again, however it came, has the same digest.
+pub(super) fn digest(outcome: &Outcome) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    match outcome {
+        Outcome::Success(results) => {
+            hash.update(b"success");
+            hash.update(wire::machinery::encode_results(results));
+        }
+        Outcome::Failure { error, is_final, retry_after } => {
+            hash.update(b"failure");
+            hash.update([u8::from(*is_final), u8::from(retry_after.is_some())]);
+            hash.update(retry_after.unwrap_or_default().as_nanos().to_be_bytes());
+            hash.update(error.as_bytes());
+        }
+        Outcome::Release { delay } => {
+            hash.update(b"release");
+            hash.update(delay.as_nanos().to_be_bytes());
+        }
+    }
+    hash.finalize().into()
+}
+
+impl Attempt<'_> {
+    /// The decision that `end` is, with everything that follows from it.
+    pub(super) fn decide(&self, end: &End, report: Option<String>, digest: [u8; 32]) -> Decision {
+        let mut effects = Effects::default();
+        match end {
+            End::Success(results) => {
+                effects.states.push(self.state(Status::Success, Some(results.clone()), "", FailureReason::Unknown));
+                for (position, body) in self.signature.on_success.iter().flatten().enumerate() {
+                    let callback = wire::machinery::callback_after_success(self.signature, body, results);
+                    self.publish_callback(&mut effects, callback, position);
+                }
+            }
+            End::Failure { error, reason } => {
+                effects.states.push(self.state(Status::Failure, None, error, *reason));
+                for (position, body) in self.signature.on_error.iter().flatten().enumerate() {
+                    let callback = wire::machinery::callback_after_error(body, error);
+                    self.publish_callback(&mut effects, callback, position);
+                }
+            }
+            End::Retry { error, after } => {
+                effects.states.push(self.state(Status::Retry, None, error, FailureReason::Unknown));
+                effects.publish.push(self.retry(*after));
+            }
+        }
+        Decision {
+            lease: self.lease.id.clone(),
+            report,
+            digest,
+            at: self.now,
+            effects,
+            dead: None,
+            keep: self.settings.results_expire_in,
+        }
+    }
+
+    /// The end of a task whose attempts killed their workers.
+    pub(super) fn bury(&self, lost: Vec<LostAttempt>, body: bytes::Bytes) -> Decision {
+        let workers: std::collections::BTreeSet<&str> = lost.iter().map(|l| l.worker.as_str()).collect();
+        let error = format!("{} attempts ended in dead workers ({})", lost.len(), Vec::from_iter(workers).join(", "));
+        let end = End::Failure { error: error.clone(), reason: FailureReason::WorkerLost };
+        let mut decision = self.decide(&end, None, Sha256::digest(error.as_bytes()).into());
+        decision.dead = Some(DeadTask {
+            message: self.lease.id.message.clone(),
+            task: self.lease.task.clone(),
+            name: self.lease.name.clone(),
+            queue: self.lease.queue.clone(),
+            reason: error,
+            lost,
+            at: self.now,
+            body,
+        });
+        decision
+    }
+
+    fn state(&self, status: Status, results: Option<Vec<Arg>>, error: &str, reason: FailureReason) -> StateWrite {
+        let waits = status == Status::Retry;
+        let mut state = bare_state(self.signature, &self.lease.task, status, self.lease.attempt, self.now);
+        state.results = results;
+        state.error = error.to_owned();
+        state.reason = reason;
+        StateWrite { state, keep: if waits { WAITING_KEPT } else { self.settings.results_expire_in } }
+    }
+
+    fn retry(&self, after: Option<Duration>) -> NewTask {
+        let mut next = self.signature.clone();
+        let delay = after.unwrap_or_else(|| {
+            next.retry_count -= 1;
+            let timeout = next_retry_timeout(u64::try_from(next.retry_timeout).unwrap_or(0));
+            next.retry_timeout = i64::try_from(timeout).unwrap_or(i64::MAX);
+            Duration::from_secs(timeout)
+        });
+        let available_at = self.now.plus(delay);
+        next.eta = Some(Timestamp::from_wall(available_at));
+        let generation = envelope::generation(self.signature);
+        envelope::mark(next.headers.get_or_insert_default(), generation, self.lease.attempt);
+        NewTask {
+            key: self.lease.id.message.derive(0),
+            task: self.lease.task.clone(),
+            name: self.lease.name.clone(),
+            queue: self.lease.queue.clone(),
+            routing_key: None,
+            body: envelope::seal(&next),
+            available_at: Some(available_at),
+            priority: next.priority,
+        }
+    }
+
+    fn publish_callback(&self, effects: &mut Effects, callback: Result<Signature, WireError>, position: usize) {
+        let mut callback = match callback {
+            Ok(callback) => callback,
+            Err(why) => {
+                // Its sender wrote it unreadable; there is no id under which its end could be told.
+                tracing::warn!(task = %self.lease.task, position, %why, "a callback is no task and is not sent");
+                return;
+            }
+        };
+        let position = u32::try_from(position).unwrap_or(u32::MAX).saturating_add(1);
+        let message = &self.lease.id.message;
+        if callback.uuid.is_empty() {
+            callback.uuid = format!("task_{}", message.derived_uuid(position));
+        }
+        let (state, task) = message_of(callback, message.derive(position), self.now, self.now.0, self.settings);
+        effects.states.push(state);
+        effects.publish.push(task);
+    }
+}
+
+/// A state without results and error.
+pub(super) fn bare_state(
+    signature: &Signature,
+    task: &TaskId,
+    status: Status,
+    attempt: u32,
+    now: WallTime,
+) -> TaskState {
+    let generation = envelope::generation(signature);
+    TaskState {
+        task_id: task.clone(),
+        task_name: signature.name.clone(),
+        status,
+        results: None,
+        error: String::new(),
+        reason: FailureReason::Unknown,
+        generation,
+        attempt,
+        created_at: if generation == 0 { Timestamp::ZERO } else { Timestamp::from_wall(WallTime(generation)) },
+        updated_at: Timestamp::from_wall(now),
+    }
+}
+
+/// The end of a task whose body cannot be read. Its own marks cannot be read either, so it counts as sent now.
+pub(super) fn poisoned(task: TaskId, why: &str, now: WallTime) -> TaskState {
+    let signature = Signature::default();
+    let state = bare_state(&signature, &task, Status::Failure, 1, now);
+    TaskState { error: why.to_owned(), reason: FailureReason::Poison, generation: now.0, ..state }
+}
+
+/// The PENDING state and the message of a task that is sent now under `generation`. Its routing key is the queue; empty
+/// means the default queue.
+pub(super) fn message_of(
+    mut signature: Signature,
+    key: MessageKey,
+    now: WallTime,
+    generation: u64,
+    settings: &Settings,
+) -> (StateWrite, NewTask) {
+    if signature.routing_key.is_empty() {
+        signature.routing_key = settings.default_queue.as_str().to_owned();
+    }
+    envelope::mark(signature.headers.get_or_insert_default(), generation, 0);
+    let available_at = signature.eta.map(Timestamp::to_wall).filter(|eta| *eta > now);
+    let task = TaskId::trusted(signature.uuid.as_str());
+    let state = bare_state(&signature, &task, Status::Pending, 1, now);
+    let keep = WAITING_KEPT.max(settings.results_expire_in) + available_at.map_or(Duration::ZERO, |eta| now.until(eta));
+    let new = NewTask {
+        key,
+        task,
+        name: TaskName::trusted(signature.name.as_str()),
+        queue: QueueName::trusted(signature.routing_key.as_str()),
+        routing_key: None,
+        body: envelope::seal(&signature),
+        available_at,
+        priority: signature.priority,
+    };
+    (StateWrite { state, keep }, new)
+}

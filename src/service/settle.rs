@@ -1,0 +1,346 @@
+//! Recording outcomes, in the order that survives a crash at any point:
+//!
+//! decision durable → the worker may be told → end state visible → retry or callbacks published → effects marked done →
+//! message acknowledged. Whatever is left undone is finished by the repair loop of any replica, from the recorded bytes.
+//! On fused stores all of it is one transaction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::envelope;
+use super::hands::InHand;
+use super::outcome::{Attempt, digest, judge};
+use super::types::{Event, Outcome, Report};
+use super::{Inner, Service};
+use crate::broker::{NewTask, Receipt, Settle};
+use crate::clock::WallTime;
+use crate::error::{Error, StoreError};
+use crate::failpoint::Point;
+use crate::ledger::{Decision, Effects, Ending, LeaseStatus, Notice, Verdict};
+use crate::task::{LeaseId, MessageKey};
+
+/// Reports decided in one step.
+pub(super) const BATCH_MAX: usize = 256;
+/// A task given back this often without a start is offered again only after a pause.
+const RELEASES_FREE: u32 = 10;
+/// That pause at most.
+const RELEASE_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Decisions younger than this are left to whoever made them.
+const REPAIR_AGE: Duration = Duration::from_secs(2);
+/// How often undone decisions are looked for.
+const REPAIR_PERIOD: Duration = Duration::from_secs(1);
+/// Undone decisions taken at a time.
+const REPAIR_MAX: usize = 256;
+
+impl Service {
+    /// Records outcomes; one verdict each, in order. A verdict is given only once it is durable.
+    ///
+    /// # Errors
+    /// [`Error::Store`]: nothing is known to be recorded; report again.
+    pub async fn report(&self, reports: Vec<Report>) -> Result<Vec<Verdict>, Error> {
+        let mut verdicts = Vec::with_capacity(reports.len());
+        for chunk in reports.chunks(BATCH_MAX) {
+            verdicts.extend(self.inner.settle(chunk).await?);
+        }
+        Ok(verdicts)
+    }
+}
+
+impl Inner {
+    /// Decides a batch of reports.
+    pub(super) async fn settle(self: &Arc<Self>, reports: &[Report]) -> Result<Vec<Verdict>, StoreError> {
+        self.failpoints.reach(Point::SettleReported).await;
+        let hands = self.find(reports).await?;
+        let now = self.clock.wall();
+        let mut verdicts = vec![Verdict::Superseded; reports.len()];
+        let (mut decisions, mut deciding) = (Vec::new(), Vec::new());
+        let (mut releases, mut releasing) = (Vec::new(), Vec::new());
+        for (i, report) in reports.iter().enumerate() {
+            if matches!(report.outcome, Outcome::Release { .. }) {
+                releases.push((report.lease.clone(), Ending::Free { report: report.id.clone() }));
+                releasing.push(i);
+            } else {
+                decisions.push(self.decision(report, hands.get(&report.lease), now));
+                deciding.push(i);
+            }
+        }
+        if !releases.is_empty() {
+            // Until the delivery is returned with its delay, nobody else shall return it without.
+            releases.iter().for_each(|(lease, _)| self.hands.set_ending(lease, true));
+            let answers = match self.stores.ledger.release(&releases).await {
+                Ok(answers) => answers,
+                Err(error) => {
+                    releases.iter().for_each(|(lease, _)| self.hands.set_ending(lease, false));
+                    return Err(error);
+                }
+            };
+            self.failpoints.reach(Point::ReleaseEnded).await;
+            for (i, verdict) in releasing.into_iter().zip(answers) {
+                verdicts[i] = verdict;
+                self.hands.set_ending(&reports[i].lease, false);
+                if verdict == Verdict::Recorded {
+                    self.return_released(&reports[i], hands.get(&reports[i].lease)).await;
+                }
+            }
+        }
+        if !decisions.is_empty() {
+            let answers = self.decide(decisions).await?;
+            for (i, verdict) in deciding.into_iter().zip(answers) {
+                verdicts[i] = verdict;
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// Makes decisions durable and everything that follows from them happen. Returns once the verdicts may be told.
+    pub(super) async fn decide(self: &Arc<Self>, decisions: Vec<Decision>) -> Result<Vec<Verdict>, StoreError> {
+        let verdicts = match &self.stores.fused {
+            Some(fused) => fused.settle(&decisions).await?,
+            None => self.stores.ledger.decide(&decisions).await?,
+        };
+        self.failpoints.reach(Point::SettleDecided).await;
+        let fused = self.stores.fused.is_some();
+        let mut mine = Vec::new();
+        let mut elsewhere = Vec::new();
+        for (decision, verdict) in decisions.into_iter().zip(&verdicts) {
+            let hand = match verdict {
+                Verdict::Recorded => self.hands.take(&decision.lease.message),
+                // The message ended before: whatever is in hand under this lease is over.
+                Verdict::Duplicate | Verdict::Conflict => self.hands.take_lease(&decision.lease),
+                Verdict::Superseded => None,
+            };
+            self.freed(hand.as_ref());
+            let receipt = hand.and_then(|h| h.receipt);
+            if *verdict == Verdict::Recorded {
+                if receipt.is_none() {
+                    elsewhere.push(decision.lease.message.clone());
+                }
+                mine.push((decision.lease.message, decision.effects, receipt));
+            }
+        }
+        if !elsewhere.is_empty() && self.stores.ledger.replicas() {
+            self.stores.ledger.notices().tell(Notice::Ended(elsewhere));
+        }
+        if !fused && !mine.is_empty() {
+            let inner = self.clone();
+            self.spawn(async move { inner.finish(mine).await });
+        }
+        Ok(verdicts)
+    }
+
+    // What is known of each lease: in hand, or read from the ledger and the broker.
+    async fn find(&self, reports: &[Report]) -> Result<HashMap<LeaseId, InHand>, StoreError> {
+        let mut found = HashMap::with_capacity(reports.len());
+        let mut unknown = Vec::new();
+        for report in reports {
+            match self.hands.get(&report.lease) {
+                Some(hand) if hand.opened.is_some() => {
+                    found.insert(report.lease.clone(), hand);
+                }
+                _ => unknown.push(report.lease.clone()),
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(found);
+        }
+        let mut leases = Vec::new();
+        for status in self.stores.ledger.lookup(&unknown).await? {
+            if let LeaseStatus::Live(lease) | LeaseStatus::Released(lease) = status {
+                leases.push(lease);
+            }
+        }
+        let keys: Vec<MessageKey> = leases.iter().map(|l| l.id.message.clone()).collect();
+        let bodies = match self.stores.broker.recall() {
+            Some(recall) => recall.recall(&keys).await?,
+            None => leases.iter().map(|l| l.body.clone()).collect(),
+        };
+        for (lease, body) in leases.into_iter().zip(bodies) {
+            let Some(body) = body else { continue };
+            let Ok(opened) = envelope::open(&body) else { continue };
+            let receipt = self.hands.get(&lease.id).and_then(|h| h.receipt);
+            let hand = InHand { receipt, opened: Some(opened), body: Some(body), ..InHand::brought_back(lease) };
+            found.insert(hand.lease.id.clone(), hand);
+        }
+        Ok(found)
+    }
+
+    // Without anything in hand the decision has no effects: the ledger knows whether it is a duplicate, and refuses it
+    // otherwise, since a lease that can still be decided is found.
+    fn decision(&self, report: &Report, hand: Option<&InHand>, now: WallTime) -> Decision {
+        let digest = digest(&report.outcome);
+        if let Some(hand) = hand
+            && let Some(opened) = &hand.opened
+            && let Some(end) = judge(&report.outcome, &opened.signature, &self.settings)
+        {
+            let attempt = Attempt { lease: &hand.lease, signature: &opened.signature, now, settings: &self.settings };
+            return attempt.decide(&end, report.id.clone(), digest);
+        }
+        Decision {
+            lease: report.lease.clone(),
+            report: report.id.clone(),
+            digest,
+            at: now,
+            effects: Effects::default(),
+            dead: None,
+            keep: self.settings.results_expire_in,
+        }
+    }
+
+    async fn return_released(&self, report: &Report, found: Option<&InHand>) {
+        let Outcome::Release { delay } = &report.outcome else { return };
+        let releases = found.map_or(0, |h| h.lease.releases);
+        let pause = match releases.checked_sub(RELEASES_FREE) {
+            None => Duration::ZERO,
+            Some(over) => Duration::from_secs(1 << over.min(5)).min(RELEASE_PAUSE_MAX),
+        };
+        if !pause.is_zero() {
+            tracing::warn!(lease = %report.lease, releases, "a task is given back again and again without a start");
+        }
+        self.let_go(&report.lease, pause.max(*delay)).await;
+    }
+
+    // A session that held as many leases as it may has a place again.
+    fn freed(&self, hand: Option<&InHand>) {
+        let Some(hand) = hand else { return };
+        let session = &hand.lease.session;
+        if self.hands.of_session(session) + 1 >= self.settings.session_leases_max as usize
+            && let Some(stream) = self.sessions.stream(session)
+        {
+            self.sessions.stir(&stream);
+        }
+    }
+
+    /// Returns the delivery of a lease that has ended to the broker, if it is in hand.
+    pub(super) async fn let_go(&self, lease: &LeaseId, after: Duration) {
+        let hand = self.hands.take_lease(lease);
+        self.freed(hand.as_ref());
+        if let Some(receipt) = hand.and_then(|h| h.receipt) {
+            self.settle_broker(&[(receipt, Settle::Return { after })]).await;
+        } else if self.stores.ledger.replicas() {
+            self.stores.ledger.notices().tell(Notice::Ended(vec![lease.message.clone()]));
+        }
+    }
+
+    /// Ends leases that cost no attempt, and returns their messages.
+    pub(super) async fn give_back(&self, leases: &[LeaseId], after: Duration, report: Option<String>) {
+        let items: Vec<(LeaseId, Ending)> =
+            leases.iter().map(|l| (l.clone(), Ending::Free { report: report.clone() })).collect();
+        if items.is_empty() {
+            return;
+        }
+        match self.stores.ledger.release(&items).await {
+            Ok(_) => {
+                for lease in leases {
+                    self.let_go(lease, after).await;
+                }
+            }
+            // Their session may live for ever, and its worker does not know of them: they are tried again.
+            Err(error) => {
+                tracing::warn!(%error, leases = leases.len(), "leases could not be given back yet");
+                self.owed.lock().extend_from_slice(leases);
+            }
+        }
+    }
+
+    /// Carries out the effects of decisions. Every step may be repeated; a step that fails is left to the repair loop.
+    async fn finish(&self, mine: Vec<(MessageKey, Effects, Option<Receipt>)>) {
+        let effects: Vec<&Effects> = mine.iter().map(|(_, effects, _)| effects).collect();
+        if let Err(error) = self.carry_out(&effects).await {
+            tracing::warn!(%error, decisions = mine.len(), "effects are not done yet and will be repeated");
+            return;
+        }
+        let keys: Vec<MessageKey> = mine.iter().map(|(key, ..)| key.clone()).collect();
+        if let Err(error) = self.stores.ledger.done(&keys, self.clock.wall()).await {
+            tracing::warn!(%error, decisions = mine.len(), "effects are done but not marked so");
+        }
+        self.failpoints.reach(Point::SettleDone).await;
+        let acks: Vec<(Receipt, Settle)> =
+            mine.into_iter().filter_map(|(_, _, receipt)| receipt).map(|r| (r, Settle::Ack)).collect();
+        self.settle_broker(&acks).await;
+        self.failpoints.reach(Point::SettleAcked).await;
+    }
+
+    async fn carry_out(&self, effects: &[&Effects]) -> Result<(), StoreError> {
+        let states: Vec<_> = effects.iter().flat_map(|e| e.states.iter().cloned()).collect();
+        for chunk in states.chunks(BATCH_MAX) {
+            for answer in self.stores.backend.write(chunk, self.clock.wall()).await {
+                answer?;
+            }
+        }
+        self.failpoints.reach(Point::SettleStated).await;
+        let publish: Vec<NewTask> = effects.iter().flat_map(|e| e.publish.iter().cloned()).collect();
+        for chunk in publish.chunks(self.guarantees.broker.batch_max.get()) {
+            for answer in self.stores.broker.publish(chunk).await {
+                answer?;
+            }
+        }
+        self.failpoints.reach(Point::SettlePublished).await;
+        Ok(())
+    }
+
+    /// Settles deliveries; a void receipt is harmless, an unreachable broker delivers again.
+    pub(super) async fn settle_broker(&self, items: &[(Receipt, Settle)]) {
+        for chunk in items.chunks(self.guarantees.broker.batch_max.get()) {
+            for answer in self.stores.broker.settle(chunk).await {
+                match answer {
+                    Ok(()) | Err(StoreError::Stale) => {}
+                    Err(error) => tracing::warn!(%error, "a delivery is not settled yet; it will come again"),
+                }
+            }
+        }
+    }
+}
+
+/// Finishes decisions whose maker did not, for as long as the replica runs. The first look is at once: what a crash left
+/// behind is what a new process does first.
+pub(super) async fn repair(inner: Arc<Inner>) {
+    // Whatever the clock says now: it may have been stepped back since the decisions were made.
+    let mut before = WallTime(u64::MAX);
+    loop {
+        match inner.stores.ledger.undone(before, REPAIR_MAX).await {
+            Err(error) => tracing::warn!(%error, "undone decisions cannot be looked for"),
+            Ok(undone) => {
+                let more = undone.len() == REPAIR_MAX;
+                if !undone.is_empty() {
+                    tracing::info!(decisions = undone.len(), "finishing decisions that were left undone");
+                    let mine = undone.into_iter().map(|u| (u.message, u.effects, None)).collect();
+                    inner.finish(mine).await;
+                }
+                if more {
+                    continue;
+                }
+            }
+        }
+        tokio::time::sleep(REPAIR_PERIOD).await;
+        before = WallTime(inner.clock.wall().0.saturating_sub(REPAIR_AGE.as_nanos() as u64));
+    }
+}
+
+/// Decides what streams report, batch after batch, for as long as the replica runs.
+pub(super) async fn run(inner: Arc<Inner>, mut reports: tokio::sync::mpsc::Receiver<super::Reported>) {
+    /// Batches that may wait for the ledger at once: one is written while the next is gathered.
+    const IN_FLIGHT_MAX: usize = 4;
+    let slots = Arc::new(tokio::sync::Semaphore::new(IN_FLIGHT_MAX));
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    while reports.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let taken = std::mem::take(&mut batch);
+        let inner = inner.clone();
+        inner.clone().spawn(async move {
+            let (plain, from): (Vec<Report>, Vec<_>) = taken.into_iter().map(|r| (r.report, (r.to, r.permit))).unzip();
+            let verdicts = inner.settle(&plain).await;
+            if let Err(error) = &verdicts {
+                tracing::warn!(%error, reports = plain.len(), "reports are not recorded; the workers will repeat them");
+                inner.stalled();
+            }
+            for (i, (report, (to, _permit))) in plain.into_iter().zip(from).enumerate() {
+                let verdict = verdicts.as_ref().ok().and_then(|v| v.get(i)).copied();
+                if let Some(to) = to {
+                    to.tell(Event::ReportAck { report: report.id, lease: report.lease, verdict });
+                }
+            }
+            drop(slot);
+        });
+    }
+}

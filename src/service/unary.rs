@@ -1,0 +1,136 @@
+//! Leasing by single calls: the unary twin of the stream. Same sessions, same grants, same guarantees.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::sessions::Attachment;
+use super::types::{Granted, LeaseReply, LeaseRequest, Resume};
+use super::{Inner, Service, dispatch, envelope};
+use crate::error::{Error, StoreError};
+use crate::ledger::Lease;
+use crate::task::LeaseId;
+
+impl Service {
+    /// Leases up to `tasks_max` tasks, waiting at most `wait_max` for the first. What is answered counts as accepted; a
+    /// call that is given up before its answer gives its leases back.
+    ///
+    /// # Errors
+    /// [`Error::Draining`]; [`Error::QueueFull`]; [`Error::SessionLost`]; [`Error::Store`].
+    pub async fn lease(&self, request: LeaseRequest) -> Result<LeaseReply, Error> {
+        let inner = &self.inner;
+        inner.may_attach()?;
+        let (session, secret) = match &request.session {
+            Some(resume) => (inner.known_session(resume).await?, resume.secret.clone()),
+            None => {
+                let (session, secret) = inner.new_session(&request.worker, request.subscriptions.clone());
+                inner.stores.ledger.attach(&session).await?;
+                (session, secret)
+            }
+        };
+        if !inner.stores.ledger.renew(std::slice::from_ref(&session.id)).await?.first().is_some_and(|alive| *alive) {
+            return Err(Error::SessionLost);
+        }
+        inner.hear(&session.id);
+        let resume = Resume { session: session.id.clone(), secret };
+        if let Some(request_id) = &request.request_id {
+            let before = inner.leases_of(&session.id).await?;
+            let before: Vec<Lease> = before.into_iter().filter(|l| l.request_id.as_ref() == Some(request_id)).collect();
+            if !before.is_empty() {
+                return Ok(LeaseReply { leases: inner.granted_again(before).await?, session: resume });
+            }
+        }
+        let (attachment, _, queues) = inner.sessions.add(
+            session.id,
+            session.worker,
+            0,
+            request.request_id,
+            request.subscriptions,
+            request.tasks_max as u64,
+        );
+        let call = Call { inner: inner.clone(), attachment, answered: false };
+        inner.serve(queues);
+        let leases = call.wait(request.wait_max).await;
+        Ok(LeaseReply { leases, session: resume })
+    }
+
+    /// Renews a session, and with it all its leases; tells which of `leases` are live and its own.
+    ///
+    /// # Errors
+    /// [`Error::SessionLost`]; [`Error::Store`].
+    pub async fn extend(&self, session: Resume, leases: &[LeaseId]) -> Result<Vec<bool>, Error> {
+        let inner = &self.inner;
+        let session = inner.known_session(&session).await?;
+        if !inner.stores.ledger.renew(std::slice::from_ref(&session.id)).await?.first().is_some_and(|alive| *alive) {
+            return Err(Error::SessionLost);
+        }
+        inner.hear(&session.id);
+        let status = inner.stores.ledger.lookup(leases).await?;
+        Ok(status
+            .into_iter()
+            .map(|s| matches!(s, crate::ledger::LeaseStatus::Live(lease) if lease.session == session.id))
+            .collect())
+    }
+}
+
+impl Inner {
+    // The leases of a call that is repeated, with their tasks.
+    async fn granted_again(&self, leases: Vec<Lease>) -> Result<Vec<Granted>, StoreError> {
+        let keys: Vec<_> = leases.iter().map(|l| l.id.message.clone()).collect();
+        let bodies = match self.stores.broker.recall() {
+            Some(recall) => recall.recall(&keys).await?,
+            None => leases.iter().map(|l| l.body.clone()).collect(),
+        };
+        let opened = leases.iter().zip(bodies).filter_map(|(lease, body)| {
+            let body = body?;
+            let opened = envelope::open(&body).ok()?;
+            Some(dispatch::granted(lease, &opened, body.len()))
+        });
+        Ok(opened.collect())
+    }
+}
+
+/// A call that waits. Dropping it before its answer gives back what it got.
+struct Call {
+    inner: Arc<Inner>,
+    attachment: Arc<Attachment>,
+    answered: bool,
+}
+
+impl Call {
+    async fn wait(mut self, wait_max: Duration) -> Vec<Granted> {
+        /// Even a call that does not wait lets one dispatch round happen.
+        const ROUND: Duration = Duration::from_millis(100);
+        let deadline = self.inner.clock.now() + wait_max.max(ROUND);
+        let first = async {
+            loop {
+                self.attachment.wake.notified().await;
+                // The rest of a batch whose first lease is here comes along: its slots are still reserved.
+                if self.attachment.has_leases() && !self.attachment.expects() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = first => {}
+            () = tokio::time::sleep_until(deadline) => {}
+            () = self.inner.draining.cancelled() => {}
+        }
+        let leases = self.attachment.collect();
+        for lease in &leases {
+            self.inner.hands.update(&lease.id, |hand| hand.accepted = true);
+        }
+        self.answered = true;
+        leases
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.inner.sessions.remove(&self.attachment);
+        if !self.answered {
+            let unsent: Vec<LeaseId> = self.attachment.collect().into_iter().map(|l| l.id).collect();
+            let inner = self.inner.clone();
+            self.inner.spawn(async move { inner.give_back(&unsent, Duration::ZERO, None).await });
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Reading states, and waiting for them to change.
+//!
+//! Subscribe, then read: a change between the two is told, so it is never missed. One listener for each replica; a
+//! watched task costs one read for each change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::{Inner, Service};
+use crate::error::Error;
+use crate::task::{Order, TaskId, TaskState};
+
+/// Everything watched is read again this often, whatever was told: notices may be lost.
+const SAFETY_READ: Duration = Duration::from_secs(30);
+
+/// Who watches what.
+#[derive(Debug, Default)]
+pub(super) struct Watches(Mutex<HashMap<TaskId, Vec<Arc<Notify>>>>);
+
+impl Watches {
+    fn wake(&self, id: &TaskId) {
+        if let Some(watchers) = self.0.lock().get(id) {
+            watchers.iter().for_each(|w| w.notify_one());
+        }
+    }
+
+    fn wake_all(&self) {
+        self.0.lock().values().flatten().for_each(|w| w.notify_one());
+    }
+}
+
+/// Passes on what the backend tells, for as long as the replica runs.
+pub(super) async fn run(inner: Arc<Inner>, changes: Option<Receiver<TaskId>>) {
+    let Some(mut changes) = changes else { return poll(&inner).await };
+    loop {
+        match changes.recv().await {
+            Ok(id) => inner.watches.wake(&id),
+            Err(RecvError::Lagged(_)) => inner.watches.wake_all(),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+// One shared poll on backends that cannot tell.
+async fn poll(inner: &Inner) {
+    loop {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        inner.watches.wake_all();
+    }
+}
+
+/// States of one task as they are seen.
+#[derive(Debug)]
+pub struct StateWatch {
+    inner: Arc<Inner>,
+    id: TaskId,
+    wake: Arc<Notify>,
+    last: Option<Order>,
+    first: bool,
+    over: bool,
+}
+
+impl StateWatch {
+    fn new(inner: Arc<Inner>, id: TaskId) -> Self {
+        let wake = Arc::new(Notify::new());
+        inner.watches.0.lock().entry(id.clone()).or_default().push(wake.clone());
+        if let Some(watch) = inner.stores.backend.watch() {
+            watch.watch(&id);
+        }
+        Self { inner, id, wake, last: None, first: true, over: false }
+    }
+
+    /// The next state seen; `None` after a final one. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Error::Draining`]: this replica stops; [`Error::Store`].
+    pub async fn next(&mut self) -> Result<Option<TaskState>, Error> {
+        if self.over {
+            return Ok(None);
+        }
+        loop {
+            if !std::mem::take(&mut self.first) {
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = tokio::time::sleep(SAFETY_READ) => {}
+                    () = self.inner.stopping.cancelled() => return Err(Error::Draining),
+                }
+            }
+            let now = self.inner.clock.wall();
+            let read = self.inner.stores.backend.read(std::slice::from_ref(&self.id), now).await;
+            let state = match read {
+                Ok(mut states) => states.pop().flatten(),
+                Err(error) => {
+                    // The change that woke us is not seen yet: the next call must read again.
+                    self.first = true;
+                    return Err(error.into());
+                }
+            };
+            if let Some(state) = state
+                && self.last.is_none_or(|last| state.order() > last)
+            {
+                self.last = Some(state.order());
+                self.over = state.status.is_final();
+                return Ok(Some(state));
+            }
+        }
+    }
+}
+
+impl Drop for StateWatch {
+    fn drop(&mut self) {
+        let mut watches = self.inner.watches.0.lock();
+        if let Some(watchers) = watches.get_mut(&self.id) {
+            watchers.retain(|w| !Arc::ptr_eq(w, &self.wake));
+            if watchers.is_empty() {
+                watches.remove(&self.id);
+            }
+        }
+        drop(watches);
+        if let Some(watch) = self.inner.stores.backend.watch() {
+            watch.unwatch(&self.id);
+        }
+    }
+}
+
+impl Service {
+    /// States, in order; `None`: unknown or expired.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn states(&self, ids: &[TaskId]) -> Result<Vec<Option<TaskState>>, Error> {
+        Ok(self.inner.stores.backend.read(ids, self.inner.clock.wall()).await?)
+    }
+
+    /// The states of a task from the one it is in now to its end.
+    pub fn watch(&self, id: TaskId) -> StateWatch {
+        StateWatch::new(self.inner.clone(), id)
+    }
+
+    /// The state of a task at its end, or the one it is in after `timeout`; `None`: still unknown then.
+    ///
+    /// # Errors
+    /// As [`StateWatch::next`].
+    pub async fn wait(&self, id: TaskId, timeout: Duration) -> Result<Option<TaskState>, Error> {
+        let mut watch = self.watch(id.clone());
+        let deadline = self.inner.clock.now() + timeout;
+        let mut seen = None;
+        loop {
+            match tokio::time::timeout_at(deadline, watch.next()).await {
+                Ok(Ok(Some(state))) => {
+                    let over = state.status.is_final();
+                    seen = Some(state);
+                    if over {
+                        return Ok(seen);
+                    }
+                }
+                Ok(Ok(None)) => return Ok(seen),
+                // Even a wait of no length answers what is known.
+                Err(_) if seen.is_none() => return Ok(self.states(&[id]).await?.pop().flatten()),
+                Err(_) => return Ok(seen),
+                Ok(Err(error)) => return Err(error),
+            }
+        }
+    }
+}
