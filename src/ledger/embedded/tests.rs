@@ -35,6 +35,7 @@ fn grant(message: &str) -> Grant {
         name: TaskName::trusted("n"),
         queue: QueueName::trusted("q"),
         session: SessionId::trusted("s"),
+        attach: 0,
         worker: "w".into(),
         request_id: None,
         attempts_before: 0,
