@@ -1,5 +1,10 @@
 //! The backend seam: what Machinery programs can see, task states in its format under its keys.
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod memory;
+pub mod record;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -8,8 +13,6 @@ use async_trait::async_trait;
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::task::{Order, TaskId, TaskState};
-
-pub mod memory;
 
 /// A state to be stored.
 #[derive(Debug, Clone, PartialEq)]

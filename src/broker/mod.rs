@@ -3,6 +3,11 @@
 //! A room holds what was taken until it is settled. What "holds" is worth when a replica dies differs by room
 //! ([`Holding`]); `service` makes a lease of it with the ledger's help, and never trusts a delivery to be the only one.
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod memory;
+pub mod record;
+
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -13,8 +18,6 @@ use bytes::Bytes;
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::task::{MessageKey, QueueName, TaskId, TaskName};
-
-pub mod memory;
 
 /// A message to be carried.
 ///

@@ -307,19 +307,33 @@ async fn hold(inner: &Arc<Inner>, candidate: Candidate, lease: Lease, give_back:
 
 async fn bury_poison(inner: &Inner, queue: &Queue, delivery: Delivery, why: String, now: WallTime) {
     let message = delivery.key.clone().unwrap_or_else(MessageKey::generate);
-    tracing::warn!(queue = %queue.name, message = %message, %why, "a body that is no task was set aside");
+    // Its sender may wait for it: if the id can be found, the task ends.
+    let task = crate::wire::machinery::salvage_uuid(&delivery.body).map(TaskId::trusted);
+    let why = format!("the body is no task: {why}");
+    tracing::warn!(queue = %queue.name, message = %message, %why, "a body was set aside");
     let dead = DeadTask {
-        task: TaskId::trusted(message.as_str()),
+        task: task.clone().unwrap_or_else(|| TaskId::trusted(message.as_str())),
         message,
         name: TaskName::trusted(""),
         queue: queue.name.clone(),
-        reason: format!("the body is no task: {why}"),
+        reason: why.clone(),
         lost: Vec::new(),
         at: now,
         body: delivery.body,
     };
     // Set aside before it is acknowledged: a crash between the two sets it aside twice, under one key.
-    let settle = match inner.stores.ledger.bury(&[dead]).await {
+    let buried = async {
+        inner.stores.ledger.bury(&[dead]).await?;
+        if let Some(task) = task {
+            let state = outcome::poisoned(task, &why, now);
+            let keep = inner.settings.results_expire_in;
+            for answer in inner.stores.backend.write(&[crate::backend::StateWrite { state, keep }], now).await {
+                answer?;
+            }
+        }
+        Ok::<_, StoreError>(())
+    };
+    let settle = match buried.await {
         Ok(()) => Settle::Ack,
         Err(_) => Settle::Return { after: OUTAGE_PAUSE },
     };

@@ -227,6 +227,13 @@ pub(super) fn bare_state(
     }
 }
 
+/// The end of a task whose body cannot be read. Its own marks cannot be read either, so it counts as sent now.
+pub(super) fn poisoned(task: TaskId, why: &str, now: WallTime) -> TaskState {
+    let signature = Signature::default();
+    let state = bare_state(&signature, &task, Status::Failure, 1, now);
+    TaskState { error: why.to_owned(), reason: FailureReason::Poison, generation: now.0, ..state }
+}
+
 /// The PENDING state and the message of a task that is sent now under `generation`. Its routing key is the queue; empty
 /// means the default queue.
 pub(super) fn message_of(

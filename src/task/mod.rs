@@ -2,13 +2,16 @@
 
 mod arg;
 mod id;
+mod label;
+pub mod record;
 mod retry;
 mod signature;
 mod state;
 mod time;
 
-pub use arg::{Arg, ArgError, ArgValue, Kind, Label, TypeName};
+pub use arg::{Arg, ArgError, ArgValue};
 pub use id::{FencingToken, IdError, LeaseId, MessageKey, NAME_BYTES_MAX, QueueName, SessionId, TaskId, TaskName};
+pub use label::{Kind, Label, TypeName};
 pub use retry::next_retry_timeout;
 pub use signature::{Body, Headers, RawJson, Signature};
 pub use state::{FailureReason, Order, Status, TaskState};

@@ -6,14 +6,15 @@ use bytes::Bytes;
 
 use super::{Arg, Timestamp};
 
-/// One JSON value as its text, exactly as it was read: no digit of a number is lost and no depth is a problem.
+/// One JSON value as its text: no digit of a number is lost and no depth is a problem. `wire` gives and writes it in one
+/// form (no white space, keys sorted, Go's escapes); text in another form is brought into it when it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RawJson(pub String);
 
 /// Headers, sorted bytewise as Go prints them. Keys of ours begin with `lineshaft-` and have string values.
 pub type Headers = BTreeMap<String, RawJson>;
 
-/// The JSON of a nested task (a callback), unread: it is decoded when it is sent, one level at a time, so that a chain of
+/// The JSON of a nested task (a callback), unread. It is one JSON object, as `wire::machinery` encodes or slices it; it is decoded when it is sent, one level at a time, so that a chain of
 /// any length needs no recursion.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Body(pub Bytes);

@@ -13,6 +13,8 @@
 //! - Callbacks are not looked into until they are sent. An error inside one surfaces then, and depth costs nothing.
 
 mod callback;
+#[cfg(test)]
+mod properties;
 mod read;
 mod routing;
 mod state;

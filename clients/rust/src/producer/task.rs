@@ -1,0 +1,155 @@
+//! A task to be sent.
+
+use std::time::{Duration, SystemTime};
+
+use crate::proto;
+use crate::value::{IntoArg, header_from_json};
+
+/// One unit of work, to be run by a worker that registered its name.
+///
+/// What is not set is left to the server: `proto/lineshaft/v1/task.proto` has each field's range and default. Values out
+/// of range are refused by the server, with the field's path.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[must_use = "a task does nothing until it is sent"]
+pub struct Task {
+    proto: proto::Task,
+}
+
+impl Task {
+    /// A task of that name: 1 to 200 bytes without control characters.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { proto: proto::Task { name: name.into(), ..proto::Task::default() } }
+    }
+
+    /// Adds the next positional argument.
+    pub fn arg(mut self, value: impl IntoArg) -> Self {
+        self.proto.args.push(value.into_arg());
+        self
+    }
+
+    /// Names the task: 1 to 200 bytes without spaces and control characters. Unset: the server makes an id.
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.proto.id = id.into();
+        self
+    }
+
+    /// The queue. Unset: the client's default queue, else the server's.
+    pub fn queue(mut self, queue: impl Into<String>) -> Self {
+        self.proto.queue = queue.into();
+        self
+    }
+
+    /// The routing key, where the broker routes by one. Unset: the broker's rule for the queue.
+    pub fn routing_key(mut self, key: impl Into<String>) -> Self {
+        self.proto.routing_key = key.into();
+        self
+    }
+
+    /// Not before this long from the moment the server reads the task. Not together with [`Task::eta`].
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.proto.delay = Some(to_proto(delay));
+        self
+    }
+
+    /// Not before this moment, by the server's clock. Not together with [`Task::delay`].
+    pub fn eta(mut self, eta: SystemTime) -> Self {
+        self.proto.eta = Some(eta.into());
+        self
+    }
+
+    /// 0 (the default) to 255; higher is leased first where the broker can.
+    pub fn priority(mut self, priority: u8) -> Self {
+        self.proto.priority = u32::from(priority);
+        self
+    }
+
+    /// How often a failed attempt is retried. Default 0.
+    pub fn retry(mut self, count: u32) -> Self {
+        self.proto.retry_count = count;
+        self
+    }
+
+    /// The delay before the next retry is the smallest Fibonacci number of seconds greater than this; whole seconds.
+    pub fn retry_timeout(mut self, timeout: Duration) -> Self {
+        self.proto.retry_timeout = Some(to_proto(timeout));
+        self
+    }
+
+    /// Sets a header, carried unchanged through retries and callbacks.
+    pub fn header(mut self, key: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
+        self.proto.headers.insert(key.into(), header_from_json(value.into()));
+        self
+    }
+
+    /// Adds a task that is sent when this one has succeeded, its results appended to that one's arguments.
+    pub fn on_success(mut self, task: Task) -> Self {
+        self.proto.on_success.push(task.proto);
+        self
+    }
+
+    /// Adds a task that is sent when this one has failed, the error text put before that one's arguments.
+    pub fn on_error(mut self, task: Task) -> Self {
+        self.proto.on_error.push(task.proto);
+        self
+    }
+
+    /// The results of the task before are not appended to this one's arguments.
+    pub fn immutable(mut self) -> Self {
+        self.proto.immutable = true;
+        self
+    }
+
+    /// The message of the protocol.
+    pub fn into_proto(self) -> proto::Task {
+        self.proto
+    }
+}
+
+impl From<proto::Task> for Task {
+    fn from(proto: proto::Task) -> Self {
+        Self { proto }
+    }
+}
+
+/// A duration of the protocol; one beyond its range (10,000 years) becomes the longest it has, for the server to refuse.
+pub(crate) fn to_proto(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration::try_from(duration).unwrap_or(prost_types::Duration { seconds: i64::MAX, nanos: 0 })
+}
+
+/// A native duration; a negative one becomes none.
+pub(crate) fn from_proto(duration: Option<prost_types::Duration>) -> Option<Duration> {
+    duration.and_then(|duration| duration.try_into().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_carries_what_was_set() {
+        let task = Task::new("add")
+            .arg(1i64)
+            .arg("x")
+            .queue("q")
+            .delay(Duration::from_millis(1500))
+            .priority(9)
+            .retry(3)
+            .header("tenant", "a")
+            .on_success(Task::new("next").immutable())
+            .on_error(Task::new("alarm"))
+            .into_proto();
+        assert_eq!(task.args.len(), 2);
+        assert_eq!(task.delay, Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }));
+        assert_eq!((task.priority, task.retry_count), (9, 3));
+        assert_eq!(task.on_success[0].name, "next");
+        assert!(task.on_success[0].immutable);
+        assert_eq!(task.on_error[0].name, "alarm");
+        assert!(task.id.is_empty());
+    }
+
+    #[test]
+    fn a_duration_without_end_is_left_for_the_server_to_refuse() {
+        assert_eq!(to_proto(Duration::MAX).seconds, i64::MAX);
+        assert_eq!(from_proto(Some(prost_types::Duration { seconds: -1, nanos: 0 })), None);
+    }
+}

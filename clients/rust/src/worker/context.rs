@@ -1,0 +1,114 @@
+//! What a running attempt knows of itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::engine::{HandlerEvent, Key};
+use crate::proto::Lease;
+use crate::value::header_to_json;
+
+/// The attempt that a function runs in: what it is, whether it should stop, and a way to tell how far it is.
+///
+/// A function takes it as its first parameter, if it wants it. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    key: Key,
+    // Without its arguments, which went to the function.
+    lease: Lease,
+    cancelled: CancellationToken,
+    events: mpsc::Sender<HandlerEvent>,
+}
+
+impl Context {
+    pub(crate) fn new(
+        key: Key,
+        lease: Lease,
+        cancelled: CancellationToken,
+        events: mpsc::Sender<HandlerEvent>,
+    ) -> Self {
+        Self { inner: Arc::new(Inner { key, lease, cancelled, events }) }
+    }
+
+    /// The task's id. The same in every attempt.
+    pub fn task_id(&self) -> &str {
+        &self.inner.lease.task_id
+    }
+
+    /// The name under which the function was registered.
+    pub fn task_name(&self) -> &str {
+        &self.inner.lease.name
+    }
+
+    /// The queue the task came from.
+    pub fn queue(&self) -> &str {
+        &self.inner.lease.queue
+    }
+
+    /// The lease's id. Opaque.
+    pub fn lease_id(&self) -> &str {
+        &self.inner.lease.lease_id
+    }
+
+    /// The attempt, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.inner.lease.attempt
+    }
+
+    /// Grows with every attempt of the task. A store that keeps the highest it has seen can refuse the writes of an attempt
+    /// that was replaced.
+    pub fn fencing_token(&self) -> u64 {
+        self.inner.lease.fencing_token
+    }
+
+    /// How many retries are left if this attempt fails.
+    pub fn retries_left(&self) -> u32 {
+        self.inner.lease.retries_left
+    }
+
+    /// The group the task is a member of.
+    pub fn group_id(&self) -> Option<&str> {
+        Some(self.inner.lease.group_id.as_str()).filter(|id| !id.is_empty())
+    }
+
+    /// When the task was sent, where it is known.
+    pub fn sent_at(&self) -> Option<SystemTime> {
+        self.inner.lease.sent_at.and_then(|at| at.try_into().ok())
+    }
+
+    /// The header of that name.
+    pub fn header(&self, key: &str) -> Option<serde_json::Value> {
+        self.inner.lease.headers.get(key).cloned().map(header_to_json)
+    }
+
+    /// All headers.
+    pub fn headers(&self) -> HashMap<String, serde_json::Value> {
+        let headers = self.inner.lease.headers.clone();
+        headers.into_iter().map(|(key, value)| (key, header_to_json(value))).collect()
+    }
+
+    /// Tells people how far the attempt is: `fraction` from 0 to 1, and at most 1,000 bytes of text. Never waits; where
+    /// many words come at once, the latest counts, and under load one may be lost.
+    pub fn progress(&self, fraction: f64, message: impl Into<String>) {
+        // A full channel means that the engine has newer things to tell than this.
+        let _ = self.inner.events.try_send(HandlerEvent::Progress(self.inner.key, fraction, message.into()));
+    }
+
+    /// Whether the attempt should stop: its lease is gone (the task may run elsewhere), or the worker stops at once.
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.cancelled.is_cancelled()
+    }
+
+    /// Waits until the attempt should stop; for ever, if it never should.
+    pub async fn cancelled(&self) {
+        self.inner.cancelled.cancelled().await;
+    }
+}

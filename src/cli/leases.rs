@@ -1,0 +1,90 @@
+//! `leases`: who holds what.
+
+use lineshaft_client::proto;
+use proto::LeaseInfo;
+use serde_json::Value;
+
+use super::{Exit, Failure, Remote, exit, output, remote};
+
+/// Show the leases in force, oldest first: which attempt of which task is with which worker, since when.
+#[derive(Debug, clap::Args)]
+#[command(after_help = exit::HELP)]
+pub struct Command {
+    #[command(flatten)]
+    remote: Remote,
+    /// Only leases of this queue.
+    #[arg(long, value_name = "QUEUE", default_value = "", hide_default_value = true)]
+    queue: String,
+    /// Only leases of this session.
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    session: String,
+}
+
+// Pages are walked to the end: leases are bounded by the sessions, not by the backlog.
+const PAGE: u32 = 1_000;
+
+impl Command {
+    /// Runs the command.
+    pub async fn run(self) -> Exit {
+        let json = self.remote.json;
+        output::finish(self.show().await, json)
+    }
+
+    async fn show(self) -> Result<Exit, Failure> {
+        let connection = self.remote.connect().await?;
+        let mut table = output::table(["TASK", "NAME", "QUEUE", "ATTEMPT", "TOKEN", "WORKER", "HELD", "ACCEPTED"]);
+        let mut page_token = String::new();
+        loop {
+            let request = proto::ListLeasesRequest {
+                queue: self.queue.clone(),
+                session_id: self.session.clone(),
+                page_size: PAGE,
+                page_token,
+            };
+            let page = connection.queues().list_leases(remote::quick(request)).await?.into_inner();
+            for lease in &page.leases {
+                if self.remote.json {
+                    output::line(&to_json(lease).to_string())?;
+                } else {
+                    table.add_row(row(lease));
+                }
+            }
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        if !self.remote.json {
+            output::print_table(&table)?;
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+fn row(lease: &LeaseInfo) -> [String; 8] {
+    [
+        output::cell(&lease.task_id),
+        output::cell(&lease.task_name),
+        output::cell(&lease.queue),
+        lease.attempt.to_string(),
+        lease.fencing_token.to_string(),
+        output::cell(&lease.worker),
+        output::age(lease.leased_at.as_ref()),
+        if lease.accepted { "yes" } else { "not yet" }.into(),
+    ]
+}
+
+fn to_json(lease: &LeaseInfo) -> Value {
+    output::object([
+        ("lease_id", lease.lease_id.clone().into()),
+        ("fencing_token", lease.fencing_token.into()),
+        ("task_id", lease.task_id.clone().into()),
+        ("task_name", lease.task_name.clone().into()),
+        ("queue", lease.queue.clone().into()),
+        ("attempt", lease.attempt.into()),
+        ("session_id", lease.session_id.clone().into()),
+        ("worker", lease.worker.clone().into()),
+        ("leased_at", output::moment(lease.leased_at.as_ref())),
+        ("accepted", lease.accepted.into()),
+    ])
+}

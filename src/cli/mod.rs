@@ -1,0 +1,66 @@
+//! The command line: one file per subcommand, on the Rust client.
+//!
+#![doc = include_str!("../docs/cli.md")]
+
+use std::process::ExitCode;
+
+pub mod demo;
+pub mod exit;
+pub mod failure;
+pub mod leases;
+pub mod output;
+pub mod pending;
+pub mod remote;
+pub mod send;
+pub mod serve;
+pub mod span;
+pub mod state;
+pub mod value;
+pub mod wait;
+pub mod work;
+pub mod workers;
+
+pub use exit::Exit;
+pub use failure::Failure;
+pub use remote::Remote;
+
+/// One gRPC service in front of the task queue you already run.
+#[derive(Debug, clap::Parser)]
+#[command(name = "lineshaft", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Serve(serve::Command),
+    Demo(demo::Command),
+    Send(send::Command),
+    State(state::Command),
+    Wait(wait::Command),
+    Pending(pending::Command),
+    Leases(leases::Command),
+    Workers(workers::Command),
+    Work(work::Command),
+    #[command(hide = true)]
+    DemoWorker(demo::worker::Command),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub async fn run(self) -> ExitCode {
+        match self.command {
+            Command::Serve(command) => command.run().await,
+            Command::Demo(command) => command.run().await.into(),
+            Command::Send(command) => command.run().await.into(),
+            Command::State(command) => command.run().await.into(),
+            Command::Wait(command) => command.run().await.into(),
+            Command::Pending(command) => command.run().await.into(),
+            Command::Leases(command) => command.run().await.into(),
+            Command::Workers(command) => command.run().await.into(),
+            Command::Work(command) => command.run().await.into(),
+            Command::DemoWorker(command) => command.run().await.into(),
+        }
+    }
+}

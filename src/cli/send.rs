@@ -1,0 +1,117 @@
+//! `send`: send one task, and wait for its results if asked to.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use lineshaft_client::proto;
+use prost_types::Timestamp;
+
+use super::{Exit, Failure, Remote, exit, output, remote, span, value, wait};
+
+const ARGUMENTS_HELP: &str = "\
+Arguments:
+  5            int64 (uint64 beyond its range)    int8:5             a narrower integer
+  2.5          float64                            float32:2.5        the narrower float
+  true, false  bool                               string:5           the text 5
+  anything else is a string                       []string:[\"a\"]     a list, as a JSON array
+                                                  []byte:aGk=        bytes, as base64";
+
+/// Send a task; print its id, or wait and print its results.
+#[derive(Debug, clap::Args)]
+#[command(after_help = format!("{ARGUMENTS_HELP}\n\n{}", exit::HELP))]
+pub struct Command {
+    #[command(flatten)]
+    remote: Remote,
+    /// Name under which a worker registered the function.
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Arguments; see below for their types.
+    #[arg(value_name = "ARG", value_parser = value::parse, allow_negative_numbers = true)]
+    args: Vec<proto::Arg>,
+    /// Queue; unset: the server's default queue.
+    #[arg(long, value_name = "QUEUE")]
+    queue: Option<String>,
+    /// Id, 1 to 200 bytes; unset: the server makes one. Sending a known id again runs it again.
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// Not before this moment, as 2026-11-24T18:00:00Z.
+    #[arg(long, value_name = "TIME", value_parser = moment, conflicts_with = "delay")]
+    eta: Option<Timestamp>,
+    /// Not before this long from now.
+    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    delay: Option<Duration>,
+    /// How often a failed attempt is retried, after 1 s, 2 s, 3 s, 5 s, 8 s and so on.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    retries: u32,
+    /// 0 (lowest) to 255; higher ones first where the broker can.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    priority: u8,
+    /// A header as KEY=TEXT, carried to the worker; may be repeated.
+    #[arg(long = "header", value_name = "KEY=TEXT", value_parser = header)]
+    headers: Vec<(String, String)>,
+    /// Wait for the end and print the results, one a line, as `wait` does.
+    #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = true, default_missing_value = "30s",
+          value_parser = span::parse)]
+    wait: Option<Duration>,
+}
+
+fn moment(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| format!("{text:?} is not a moment such as 2026-11-24T18:00:00Z"))
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} has no \"=\""))?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+impl Command {
+    /// Runs the command.
+    pub async fn run(self) -> Exit {
+        let json = self.remote.json;
+        output::finish(self.send().await, json)
+    }
+
+    async fn send(self) -> Result<Exit, Failure> {
+        let (remote, patience) = (self.remote.clone(), self.wait);
+        let json = remote.json;
+        let request = proto::SendTaskRequest { task: Some(self.task()?) };
+        let connection = remote.connect().await?;
+        let id = connection.tasks().send_task(remote::quick(request)).await?.into_inner().task_id;
+        let Some(patience) = patience else {
+            output::line(&if json { output::object([("task_id", id.into())]).to_string() } else { id })?;
+            return Ok(Exit::Ok);
+        };
+        if !json {
+            output::remark(&format!("sent {id}"));
+        }
+        wait::report(wait::until_ended(&connection, &id, patience).await?, patience, json)
+    }
+
+    fn task(self) -> Result<proto::Task, Failure> {
+        let mut headers = HashMap::with_capacity(self.headers.len());
+        for (key, text) in self.headers {
+            let value = proto::Value { kind: Some(proto::value::Kind::StringValue(text)) };
+            if headers.insert(key.clone(), value).is_some() {
+                return Err(Failure::usage(format!("header {key:?} is given twice")));
+            }
+        }
+        let delay = match self.delay {
+            None => None,
+            Some(span) => {
+                Some(prost_types::Duration::try_from(span).map_err(|_| Failure::usage("the delay is out of range"))?)
+            }
+        };
+        Ok(proto::Task {
+            id: self.id.unwrap_or_default(),
+            name: self.name,
+            queue: self.queue.unwrap_or_default(),
+            args: self.args,
+            headers,
+            eta: self.eta,
+            delay,
+            priority: self.priority.into(),
+            retry_count: self.retries,
+            ..proto::Task::default()
+        })
+    }
+}

@@ -1,0 +1,99 @@
+//! A crash of the real process at every arrow, on the embedded store: once as it is, with sending and settling in one
+//! transaction, and once with every step for itself, as on stores that are not one.
+
+use std::time::Duration;
+
+use lineshaft::failpoint::Point;
+use lineshaft_client::proto::TaskStatus;
+use lineshaft_client::{Client, Task};
+
+use super::checker::{self, Life};
+use super::processes::{Program, Server, until};
+
+const DONE_MAX: Duration = Duration::from_secs(60);
+const TASKS: usize = 12;
+
+#[test]
+fn the_embedded_store_survives_a_crash_at_every_arrow() {
+    let absent =
+        [Point::SendStated, Point::SettleStated, Point::SettlePublished, Point::SettleDone, Point::SettleAcked];
+    let points = Point::ALL.into_iter().filter(|p| !absent.contains(p));
+    points.for_each(|point| crash_at(point, ""));
+}
+
+#[test]
+fn separate_steps_survive_a_crash_at_every_arrow() {
+    Point::ALL.into_iter().for_each(|point| crash_at(point, "unfused,"));
+}
+
+fn crash_at(point: Point, mode: &str) {
+    println!("{}{}", mode, point.name());
+    let plan = format!("{mode}{}=abort@3", point.name());
+    let mut server = Server::start(&[("LINESHAFT_FAILPOINTS", &plan)]);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("starts");
+    // Workers that die with their leases, for the arrows of expiry; their tasks are run again by the one that stays.
+    let mut lives = Vec::new();
+    let expiry = matches!(point, Point::ExpireClosed | Point::ReleaseEnded);
+    let mut accepted = Vec::new();
+    if expiry {
+        for i in 0..3 {
+            accepted.extend(runtime.block_on(send(&server.url(), &format!("doomed-{i}"), 60_000)));
+            let mut doomed = Program::worker(&server, &format!("doomed-{i}"), 1);
+            until("a start", DONE_MAX, || (checker::count(&doomed.file, "start") > 0).then_some(()));
+            doomed.kill();
+            lives.push(doomed);
+        }
+    }
+    for i in 0..TASKS {
+        let sent = runtime.block_on(send(&server.url(), &format!("task-{i}"), 0));
+        accepted.extend(sent);
+        if !server.runs() {
+            break;
+        }
+    }
+    let worker = (!expiry).then(|| Program::worker(&server, "worker", 2));
+    assert!(server.ended(DONE_MAX), "{mode}{}: never reached", point.name());
+    server.life(&[("LINESHAFT_FAILPOINTS", mode)]);
+    let worker = worker.unwrap_or_else(|| Program::worker(&server, "worker", 2));
+    // What runs for a minute only served to be lost.
+    let (doomed, accepted): (Vec<String>, Vec<String>) = accepted.into_iter().partition(|id| id.starts_with("doomed"));
+    let children: Vec<String> = accepted.iter().map(|id| format!("{id}-child")).collect();
+    let all: Vec<String> = accepted.iter().chain(&children).cloned().collect();
+    let ended = runtime.block_on(async {
+        let client = Client::connect(server.url()).await.expect("the server answers");
+        for id in &all {
+            let state = client.result(id.as_str()).wait(DONE_MAX).await;
+            let state = state.unwrap_or_else(|e| panic!("{mode}{}: {id}: {e}", point.name()));
+            assert_eq!(state.status, TaskStatus::Success, "{mode}{}: {id}", point.name());
+        }
+        all.len()
+    });
+    assert_eq!(ended, 2 * accepted.len());
+    until("the last verdict", DONE_MAX, || {
+        (checker::count(&worker.file, "verdict:Recorded") + checker::count(&worker.file, "verdict:Duplicate") >= ended)
+            .then_some(())
+    });
+    if !doomed.is_empty() {
+        until("the doomed elsewhere", DONE_MAX, || {
+            (checker::count(&worker.file, "start doomed") >= worker_slots(&doomed)).then_some(())
+        });
+    }
+    lives.push(worker);
+    let lives: Vec<Life<'_>> = lives.iter().map(|w| Life { file: &w.file, killed_at: w.killed_at }).collect();
+    let findings = checker::check(&lives);
+    assert!(findings.ended_twice.is_empty() && findings.overlapped.is_empty(), "{}: {findings:?}", point.name());
+}
+
+/// How many of the doomed the worker can run at once beside the others.
+fn worker_slots(doomed: &[String]) -> usize {
+    doomed.len().min(1)
+}
+
+/// Sends one task with a callback; its id if the server said that it has it.
+async fn send(url: &str, id: &str, ms: i64) -> Option<String> {
+    let client = Client::connect(url).await.ok()?;
+    let child = Task::new("work").id(format!("{id}-child")).queue("fault").arg(0i64).immutable();
+    // The result of the first is not passed on: the child takes one argument.
+    let task = Task::new("work").id(id).queue("fault").arg(ms).immutable().on_success(child);
+    client.send(task).await.ok().map(|result| result.id().to_owned())
+}

@@ -1,0 +1,109 @@
+//! The two programs of the fault tests, each run as a process of its own: a producer and a worker that write down what
+//! they saw, to files outside the system. The checker believes only these files.
+//!
+//! A line is one write to a file opened for appending, so that `kill -9` never tears one:
+//! `TIME_NS EVENT TASK LEASE`, with the events `accepted` (producer), `start`, `end`, `lost`, and `verdict:NAME` (worker).
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use lineshaft_client::{Client, Context, Failure, Task, Worker};
+
+/// What the witness writes to.
+struct Witness(File);
+
+impl Witness {
+    fn open(path: &str) -> std::io::Result<Self> {
+        Ok(Self(OpenOptions::new().create(true).append(true).open(path)?))
+    }
+
+    fn write(&self, event: &str, task: &str, lease: &str) {
+        let line = format!("{} {event} {task} {lease}\n", now());
+        // A witness that cannot write is none.
+        (&self.0).write_all(line.as_bytes()).expect("the witness file takes a line");
+    }
+}
+
+/// Nanoseconds by the monotonic clock of the machine: comparable between processes.
+fn now() -> u128 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    u128::try_from(time.tv_sec).unwrap_or_default() * 1_000_000_000 + u128::try_from(time.tv_nsec).unwrap_or_default()
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let text: Vec<&str> = args.iter().map(String::as_str).collect();
+    match text.as_slice() {
+        ["producer", server, file, prefix, count] => produce(server, file, prefix, count.parse()?).await,
+        ["worker", server, file, name, concurrency] => work(server, file, name, concurrency.parse()?).await,
+        _ => Err("usage: producer SERVER FILE PREFIX COUNT | worker SERVER FILE NAME CONCURRENCY".into()),
+    }
+}
+
+/// Sends `count` tasks, 16 at a time, and does not rest before each is accepted. A send whose answer did not come is
+/// repeated under another id: the first may exist too, and must not be counted as the second.
+async fn produce(server: &str, file: &str, prefix: &str, count: u64) -> Result<(), Box<dyn std::error::Error>> {
+    let witness = Arc::new(Witness::open(file)?);
+    let client = Client::builder().address(server).connect_lazy()?;
+    let next = Arc::new(AtomicU64::new(0));
+    let mut senders = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let (witness, client, next, prefix) = (witness.clone(), client.clone(), next.clone(), prefix.to_owned());
+        senders.spawn(async move {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= count {
+                    return;
+                }
+                let mut tries = 0u32;
+                loop {
+                    let id = format!("{prefix}-{i}-{tries}");
+                    // 0 to 18 ms of work, spread over the tasks.
+                    let task = Task::new("work").id(&id).queue("fault").arg(i64::try_from(i % 7 * 3).unwrap_or(0));
+                    match client.send(task).await {
+                        Ok(_) => break witness.write("accepted", &id, "-"),
+                        Err(_) => tries += 1,
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            }
+        });
+    }
+    while senders.join_next().await.transpose()?.is_some() {}
+    Ok(())
+}
+
+/// Works `work` tasks until it is killed.
+async fn work(server: &str, file: &str, name: &str, concurrency: u32) -> Result<(), Box<dyn std::error::Error>> {
+    let witness = Arc::new(Witness::open(file)?);
+    let verdicts = witness.clone();
+    let worker = Worker::builder(server)
+        .name(name)
+        .queue("fault")
+        .concurrency(concurrency)
+        .on_verdict(move |lease, verdict| verdicts.write(&format!("verdict:{verdict:?}"), "-", lease))
+        .register("work", move |context: Context, ms: i64| {
+            let witness = witness.clone();
+            async move {
+                witness.write("start", context.task_id(), context.lease_id());
+                let pause = Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {
+                        witness.write("end", context.task_id(), context.lease_id());
+                        Ok::<_, Failure>(i64::from(context.attempt()))
+                    }
+                    () = context.cancelled() => {
+                        witness.write("lost", context.task_id(), context.lease_id());
+                        Err(Failure::new("the lease was lost"))
+                    }
+                }
+            }
+        })
+        .build()?;
+    worker.run().await?;
+    Ok(())
+}
