@@ -51,8 +51,11 @@ struct State {
 }
 
 impl Attachment {
-    /// Queues something urgent: it goes before leases. Acknowledgements of heartbeats are not piled up.
+    /// Queues something urgent: it goes before leases. Acknowledgements of heartbeats are not piled up; a worker that lets
+    /// too much else pile up does not read, and is parted with.
     pub(super) fn tell(&self, event: Event) {
+        /// Many times what a worker that reads ever has waiting.
+        const URGENT_MAX: usize = 8192;
         let mut state = self.state.lock();
         if state.closed || state.parting.is_some() {
             return;
@@ -60,7 +63,11 @@ impl Attachment {
         if let Event::HeartbeatAck { .. } = event {
             state.urgent.retain(|e| !matches!(e, Event::HeartbeatAck { .. }));
         }
-        state.urgent.push_back(event);
+        if state.urgent.len() >= URGENT_MAX {
+            state.parting = Some(Parting::Slow);
+        } else {
+            state.urgent.push_back(event);
+        }
         drop(state);
         self.wake.notify_one();
     }
