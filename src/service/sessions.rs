@@ -223,7 +223,8 @@ pub(super) struct Reservation {
 impl Reservation {
     /// Spreads up to `max` slots over members with so many free: the ones with few first, so that what they leave goes to
     /// those with many.
-    fn spread(names: Arc<[TaskName]>, mut members: Vec<(Arc<Attachment>, u64)>, max: u64, round: usize) -> Self {
+    fn spread(group: Group, max: u64, round: usize) -> Self {
+        let Group { names, mut members } = group;
         let shift = round % members.len().max(1);
         members.rotate_left(shift);
         members.sort_by_key(|(_, free)| *free);
@@ -471,7 +472,7 @@ impl Queue {
     /// a slot gets one before anybody gets many. Grouping keeps slots from being held for tasks that only another worker
     /// can take.
     pub(super) fn reserve(&self, limits: &SlotLimits<'_>, max: u64) -> Vec<Reservation> {
-        let mut groups: Vec<(Arc<[TaskName]>, Vec<(Arc<Attachment>, u64)>)> = Vec::new();
+        let mut groups: Vec<Group> = Vec::new();
         for attachment in self.members.lock().iter() {
             let Some(subscription) = attachment.subscriptions.iter().find(|s| s.queue == self.name) else { continue };
             let free = limits.free(attachment);
@@ -479,9 +480,10 @@ impl Queue {
             if free == 0 {
                 continue;
             }
-            match groups.iter_mut().find(|(names, _)| **names == *subscription.names) {
-                Some((_, members)) => members.push((attachment.clone(), free)),
-                None => groups.push((subscription.names.clone().into(), vec![(attachment.clone(), free)])),
+            let member = (attachment.clone(), free);
+            match groups.iter_mut().find(|group| *group.names == *subscription.names) {
+                Some(group) => group.members.push(member),
+                None => groups.push(Group { names: subscription.names.clone().into(), members: vec![member] }),
             }
         }
         // A new round begins with another group, and within a group with another worker.
@@ -490,7 +492,7 @@ impl Queue {
             let shift = round % groups.len();
             groups.rotate_left(shift);
         }
-        groups.into_iter().map(|(names, members)| Reservation::spread(names, members, max, round)).collect()
+        groups.into_iter().map(|group| Reservation::spread(group, max, round)).collect()
     }
 
     /// Members that share their slots among several queues and for whom nothing is known to wait in this one, by the names
@@ -527,6 +529,13 @@ impl Queue {
     pub(super) fn count(&self, attachment: &Attachment) {
         attachment.state.lock().shares.count(&self.name);
     }
+}
+
+/// Attachments of one queue that take the same names from it.
+struct Group {
+    names: Arc<[TaskName]>,
+    /// Each with its free slots.
+    members: Vec<(Arc<Attachment>, u64)>,
 }
 
 /// What bounds the slots of a session beyond its credit.
