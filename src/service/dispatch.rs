@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::attachment::Attachment;
 use super::envelope::{self, Opened};
 use super::hands::InHand;
-use super::sessions::{Attachment, Queue, Reservation, SlotLimits};
+use super::slots::{Queue, Reservation, SlotLimits};
 use super::types::{Granted, Outcome, Parting};
 use super::{Inner, outcome};
 use crate::broker::{Delivery, Receipt, Settle, Want};

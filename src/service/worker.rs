@@ -6,8 +6,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
+use super::attachment::Attachment;
 use super::hands::InHand;
-use super::sessions::Attachment;
 use super::types::{Event, Hello, Parting, Report, Resume, Revoked, Welcome};
 use super::{Inner, Reported, Service, outcome};
 use crate::backend::StateWrite;
