@@ -10,8 +10,9 @@ use lineshaft_client::proto::task_service_client::TaskServiceClient;
 use lineshaft_client::proto::worker_lease_request::Message as Said;
 use lineshaft_client::proto::worker_service_client::WorkerServiceClient;
 use lineshaft_client::proto::*;
+use lineshaft_client::{Client, Context, Failure, Stopped, Worker};
 use rustix::process::Signal;
-use support::until::soon;
+use support::until::{DEADLINE, soon, until};
 use support::{Options, Process};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -56,6 +57,51 @@ async fn what_was_accepted_is_there_after_a_crash_on_the_same_port_and_directory
     let leases = workers.lease_tasks(request).await.unwrap().into_inner().leases;
     let leased: Vec<_> = leases.into_iter().map(|l| l.task_id).collect();
     assert_eq!(leased, ids);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn five_restarts_within_a_lease_time_cost_no_lease() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Process::start(&dir.path().join("data"), Options::default());
+    let (started, mut starts) = mpsc::unbounded_channel();
+    let (go, gate) = tokio::sync::watch::channel(false);
+    let worker = Worker::builder(server.url())
+        .register("held", move |context: Context| {
+            let (started, mut gate) = (started.clone(), gate.clone());
+            async move {
+                let _ = started.send((context.attempt(), context.fencing_token()));
+                tokio::select! {
+                    () = context.cancelled() => Err(Failure::new("its lease is lost")),
+                    _ = gate.wait_for(|open| *open) => Ok(context.fencing_token()),
+                }
+            }
+        })
+        .build()
+        .unwrap();
+    let stopper = worker.stopper();
+    let working = tokio::spawn(worker.run_until(std::future::pending()));
+    let client = Client::builder().address(server.url()).retry_for(DEADLINE).connect().await.unwrap();
+    let result = client.send(lineshaft_client::Task::new("held")).await.unwrap();
+    let (attempt, token) = soon("a start", starts.recv()).await.unwrap();
+    let began = tokio::time::Instant::now();
+    for _ in 0..5 {
+        server.kill();
+        server.restart();
+        // The worker is back with its lease.
+        until("the worker is attached again", async || {
+            let mut workers = WorkerServiceClient::connect(server.url()).await.ok()?;
+            let listed = workers.list_workers(ListWorkersRequest::default()).await.ok()?.into_inner().workers;
+            listed.iter().any(|worker| worker.leases == 1 && worker.attached).then_some(())
+        })
+        .await;
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "that was more than the lease time of 30 s");
+    go.send(true).unwrap();
+    assert_eq!(result.get::<u64>(DEADLINE).await.unwrap(), token);
+    assert_eq!(attempt, 1);
+    assert!(starts.try_recv().is_err(), "it ran once");
+    stopper.stop();
+    assert_eq!(soon("the worker's end", working).await.unwrap().unwrap(), Stopped::Gracefully);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -441,6 +441,20 @@ async fn the_grace_ends_a_stop_that_takes_too_long() {
 }
 
 #[tokio::test]
+async fn a_worker_whose_server_stopped_with_it_does_not_wait_out_its_grace() {
+    let mut server = Server::start();
+    let (stopper, worker) = run(adder(Worker::builder(server.url()).grace(Duration::from_secs(3600))));
+    let mut stream = server.stream().await;
+    stream.hello().await;
+    stream.welcome_with(false, &[], 100, 60_000).await;
+    stream.lease(vec![lease("a", "add", two_and_three())]).await;
+    stream.report().await;
+    server.kill();
+    stopper.stop();
+    assert_eq!(soon("the end without a server", worker).await.unwrap(), Stopped::Unreported { reports: 1 });
+}
+
+#[tokio::test]
 async fn a_dropped_worker_says_goodbye() {
     let mut server = Server::start();
     let (_stopper, worker) = run(adder(Worker::builder(server.url())));

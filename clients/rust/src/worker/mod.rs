@@ -39,8 +39,14 @@ pub struct Worker {
 /// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
-    /// Everything that ran was finished first.
+    /// Everything that ran was finished first, and a server has answered every report.
     Gracefully,
+    /// Everything that ran was finished, but no server could be reached to answer the last reports: their attempts count
+    /// as lost with this worker, and are made again elsewhere.
+    Unreported {
+        /// How many; at least 1.
+        reports: usize,
+    },
     /// The grace was over, or it was stopped a second time: what still ran was given back.
     AtOnce,
 }
@@ -101,11 +107,13 @@ impl Worker {
     }
 
     /// Runs until `shutdown` or until stopped by a [`Stopper`]. Then what runs has the grace to finish and is reported.
+    /// Once nothing runs any more, a server that answers no report is waited for half a lease time (15 s by default), and
+    /// never beyond the grace.
     ///
     /// A server that cannot be reached is no error: the worker tries for ever. Dropping the future stops at once.
     ///
     /// # Errors
-    /// [`Error::Config`]: the system gives no thread.
+    /// [`Error::Config`]: the system gives no thread. [`Error::Closed`]: the lease engine died, by a fault of ours.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Stopped, Error> {
         let (events, handlers) = mpsc::channel(HANDLER_EVENTS_MAX);
         let hands = RuntimeHands::new(
@@ -130,7 +138,13 @@ impl Worker {
         tracing::info!(grace = ?self.grace, "stopping: what runs is finished first");
         engine_stop.send_replace(StopSignal::Soft);
         tokio::select! {
-            _ = &mut ended => return Ok(Stopped::Gracefully),
+            ended = &mut ended => {
+                return match ended {
+                    Ok(0) => Ok(Stopped::Gracefully),
+                    Ok(reports) => Ok(Stopped::Unreported { reports }),
+                    Err(_) => Err(Error::Closed),
+                };
+            }
             _ = asked.wait_for(|signal| *signal == StopSignal::Hard) => {}
             () = tokio::time::sleep(self.grace) => {}
         }
