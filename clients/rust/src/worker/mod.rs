@@ -5,8 +5,9 @@ pub(crate) mod builder;
 pub(crate) mod context;
 pub(crate) mod failure;
 pub(crate) mod function;
+pub(crate) mod inline;
+pub(crate) mod middleware;
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,8 @@ use tonic::transport::Endpoint;
 use crate::engine::Config;
 use crate::engine::driver::{Parts, StopSignal, spawn};
 use crate::error::Error;
-use attempt::{OnFailure, OnVerdict, RuntimeHands};
+use attempt::{Handlers, OnVerdict, RuntimeHands};
 use builder::{Servers, WorkerBuilder};
-use function::Function;
 
 /// Events of handlers on their way to the engine; a handler that ends waits beyond that.
 const HANDLER_EVENTS_MAX: usize = 1024;
@@ -29,8 +29,7 @@ const HANDLER_EVENTS_MAX: usize = 1024;
 pub struct Worker {
     config: Config,
     endpoints: Vec<Endpoint>,
-    functions: Arc<HashMap<String, Function>>,
-    on_failure: Option<OnFailure>,
+    handlers: Handlers,
     on_verdict: Option<OnVerdict>,
     grace: Duration,
     stopper: Stopper,
@@ -116,13 +115,7 @@ impl Worker {
     /// [`Error::Config`]: the system gives no thread. [`Error::Closed`]: the lease engine died, by a fault of ours.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Stopped, Error> {
         let (events, handlers) = mpsc::channel(HANDLER_EVENTS_MAX);
-        let hands = RuntimeHands::new(
-            tokio::runtime::Handle::current(),
-            self.functions,
-            self.on_failure,
-            self.on_verdict,
-            events,
-        );
+        let hands = RuntimeHands::new(tokio::runtime::Handle::current(), self.handlers, self.on_verdict, events);
         // Owned by this future alone, so that the engine sees it dropped.
         let (engine_stop, stop) = watch::channel(StopSignal::Not);
         let mut ended = spawn(Parts { config: self.config, endpoints: self.endpoints, hands, handlers, stop })?;
