@@ -311,9 +311,13 @@ impl Inbound {
         // What it reported before counts as reported: each permit comes back with its verdict.
         let _ = self.reports.acquire_many(REPORTS_WAITING_MAX as u32).await;
         self.attachment.part(Parting::Asked);
-        if let Err(error) = self.inner.farewell(&self.attachment.session).await {
-            tracing::warn!(%error, session = %self.attachment.session, "leases of a worker that left wait for expiry");
-        }
+        // A step of its own: the stream ends as soon as the goodbye is told, and whoever listens to it ends with it.
+        let (inner, session) = (self.inner.clone(), self.attachment.session.clone());
+        self.inner.spawn(async move {
+            if let Err(error) = inner.farewell(&session).await {
+                tracing::warn!(%error, %session, "leases of a worker that left wait for expiry");
+            }
+        });
     }
 
     /// The client does not read what it is sent: ends the stream. Its leases stay its own until it expires.
