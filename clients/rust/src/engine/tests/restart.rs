@@ -65,7 +65,7 @@ fn a_report_is_sent_and_its_verdict_told_although_its_lease_was_not_kept() {
         let link = bench.next_connect();
         assert_eq!(bench.greet(link).held, ["a"]);
         bench.welcome(link, resumed, &[("a", false)]);
-        assert_eq!(reports_in(&bench.frames(link)), [report.clone()], "resumed: {resumed}");
+        assert_eq!(reports_in(&bench.frames(link)), std::slice::from_ref(&report), "resumed: {resumed}");
         bench.acknowledge(link, &report, ReportVerdict::Superseded);
         assert_eq!(bench.settled, [("a".to_owned(), ReportVerdict::Superseded)]);
         assert!(bench.cancels.is_empty(), "nothing runs that could be cancelled");
