@@ -115,13 +115,14 @@ impl Error {
         Self::Invalid { field: field.into(), why: why.to_string() }
     }
 
-    /// The same error, its field path put behind `prefix`: `id` in `task` becomes `task.id`.
+    /// The same error, its field path put behind `prefix`: `id` in `task` becomes `task.id`, an empty path `task`.
     #[must_use]
     pub fn within(self, prefix: &str) -> Self {
+        let path = |field: String| if field.is_empty() { prefix.to_owned() } else { format!("{prefix}.{field}") };
         match self {
-            Self::Invalid { field, why } => Self::Invalid { field: format!("{prefix}.{field}"), why },
+            Self::Invalid { field, why } => Self::Invalid { field: path(field), why },
             Self::LimitExceeded { field, limit, actual, unit } => {
-                Self::LimitExceeded { field: format!("{prefix}.{field}"), limit, actual, unit }
+                Self::LimitExceeded { field: path(field), limit, actual, unit }
             }
             other => other,
         }

@@ -6,16 +6,23 @@
 //! - [`wire`]: envelopes, bytes to task and back.
 //! - [`broker`], [`ledger`], [`backend`]: the three seams and their rooms; [`fused`]: several at once.
 //! - [`service`]: all policy.
+//! - [`api`]: the gRPC edge.
+//! - [`server`]: everything on one port, from start to drain.
+//! - [`config`]: what a server runs with; [`telemetry`]: what it tells of itself.
 //! - [`cli`]: one file per subcommand, on the Rust client.
 
+pub mod api;
 pub mod backend;
 pub mod broker;
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod error;
 pub mod failpoint;
 pub mod fused;
 pub mod ledger;
+pub mod server;
 pub mod service;
 pub mod task;
+pub mod telemetry;
 pub mod wire;

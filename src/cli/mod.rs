@@ -10,6 +10,7 @@ pub mod output;
 pub mod pending;
 pub mod remote;
 pub mod send;
+pub mod serve;
 pub mod span;
 pub mod state;
 pub mod value;
@@ -31,6 +32,7 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Serve(serve::Command),
     Demo(demo::Command),
     Send(send::Command),
     State(state::Command),
@@ -47,6 +49,7 @@ impl Cli {
     /// Runs the command.
     pub async fn run(self) -> ExitCode {
         match self.command {
+            Command::Serve(command) => command.run().await,
             Command::Demo(command) => command.run().await.into(),
             Command::Send(command) => command.run().await.into(),
             Command::State(command) => command.run().await.into(),

@@ -1,0 +1,54 @@
+//! `ServerService`.
+
+use tonic::{Request, Response, Status, async_trait};
+
+use super::convert::{session, time};
+use super::generated::server_service_server::ServerService;
+use super::proto::*;
+use super::{Api, answer};
+use crate::service::types::Settings;
+
+// Every cargo feature, and whether this build has it.
+const FEATURES: [(&str, bool); 7] = [
+    ("embedded", cfg!(feature = "embedded")),
+    ("redis", cfg!(feature = "redis")),
+    ("amqp", cfg!(feature = "amqp")),
+    ("sqs", cfg!(feature = "sqs")),
+    ("mongodb", cfg!(feature = "mongodb")),
+    ("memcached", cfg!(feature = "memcached")),
+    ("otlp", cfg!(feature = "otlp")),
+];
+
+#[async_trait]
+impl ServerService for Api {
+    async fn get_server_info(
+        &self,
+        _: Request<GetServerInfoRequest>,
+    ) -> Result<Response<GetServerInfoResponse>, Status> {
+        let settings = self.service.settings();
+        let features = FEATURES.iter().filter(|(_, built)| *built).map(|(name, _)| (*name).to_owned());
+        answer(GetServerInfoResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            guarantees: Some(session::guarantees(self.service.guarantees())),
+            limits: Some(limits(settings)),
+            default_queue: settings.default_queue.to_string(),
+            features: features.collect(),
+        })
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Limits {
+        task_bytes_max: settings.task_bytes_max as u64,
+        result_bytes_max: settings.result_bytes_max as u64,
+        batch_max: count(settings.batch_max),
+        args_max: count(settings.args_max),
+        headers_max: count(settings.headers_max),
+        delay_max: Some(time::to_duration(settings.delay_max)),
+        session_leases_max: settings.session_leases_max,
+        message_bytes_max: settings.message_bytes_max as u64,
+        callback_depth_max: settings.callback_depth_max,
+        sessions_max: settings.sessions_max,
+    }
+}

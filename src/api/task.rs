@@ -1,0 +1,139 @@
+//! `TaskService`.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::{Stream, stream};
+use tonic::{Request, Response, Status, async_trait};
+
+use super::convert::{limit, state, task, time};
+use super::generated::task_service_server::TaskService;
+use super::proto::*;
+use super::{Api, answer, only, status};
+use crate::error::Error;
+use crate::service::StateWatch;
+use crate::task::TaskId;
+
+/// `WaitForResultRequest.timeout` where it is unset.
+const WAIT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Greatest `WaitForResultRequest.timeout`.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+
+fn id(text: &str) -> Result<TaskId, Error> {
+    TaskId::new(text).map_err(limit::id("task_id"))
+}
+
+#[async_trait]
+impl TaskService for Api {
+    async fn send_task(&self, request: Request<SendTaskRequest>) -> Result<Response<SendTaskResponse>, Status> {
+        let given = request.into_inner().task.ok_or_else(|| Error::invalid("task", "is required"))?;
+        let within = |e: Error| e.within("task");
+        let submission = task::submission(given, self.service.settings()).map_err(within)?;
+        let task_id = only(self.service.send(vec![submission]).await)?.map_err(within)?;
+        answer(SendTaskResponse { task_id: task_id.to_string() })
+    }
+
+    async fn send_tasks(&self, request: Request<SendTasksRequest>) -> Result<Response<SendTasksResponse>, Status> {
+        let given = request.into_inner().tasks;
+        let settings = self.service.settings();
+        limit::count("tasks", given.len(), settings.batch_max, "tasks")?;
+        if self.draining.is_cancelled() {
+            return Err(Error::Draining.into());
+        }
+        // What is well-formed goes to the service in one batch; the answers are put back between the refusals.
+        let mut good = Vec::with_capacity(given.len());
+        let refused: Vec<Option<Error>> = given
+            .into_iter()
+            .map(|given| task::submission(given, settings).map(|submission| good.push(submission)).err())
+            .collect();
+        let mut answers = if good.is_empty() { Vec::new() } else { self.service.send(good).await }.into_iter();
+        let missing = || Err(Error::Invariant("an item of a batch has no answer".to_owned()));
+        let results = refused.into_iter().map(|refusal| {
+            let result = match refusal {
+                Some(error) => Err(error),
+                None => answers.next().unwrap_or_else(missing),
+            };
+            let result = match result {
+                Ok(id) => send_result::Result::TaskId(id.to_string()),
+                Err(error) => send_result::Result::Error(status::item(&error)),
+            };
+            SendResult { result: Some(result) }
+        });
+        answer(SendTasksResponse { results: results.collect() })
+    }
+
+    async fn get_state(&self, request: Request<GetStateRequest>) -> Result<Response<GetStateResponse>, Status> {
+        let id = id(&request.get_ref().task_id)?;
+        let found = only(self.service.states(std::slice::from_ref(&id)).await?)?;
+        let found = found.ok_or_else(|| Error::TaskUnknown(id.to_string()))?;
+        answer(GetStateResponse { state: Some(state::to_proto(&found)) })
+    }
+
+    async fn get_states(&self, request: Request<GetStatesRequest>) -> Result<Response<GetStatesResponse>, Status> {
+        let given = request.into_inner().task_ids;
+        limit::count("task_ids", given.len(), self.service.settings().batch_max, "ids")?;
+        let one = |(i, text): (usize, &String)| TaskId::new(text).map_err(|e| limit::id(&format!("task_ids[{i}]"))(e));
+        let ids: Vec<TaskId> = given.iter().enumerate().map(one).collect::<Result<_, _>>()?;
+        let found = self.service.states(&ids).await?;
+        let states = found.iter().zip(given).map(|(found, id)| match found {
+            Some(found) => state::to_proto(found),
+            None => state::unknown(id),
+        });
+        answer(GetStatesResponse { states: states.collect() })
+    }
+
+    type WatchStateStream = Pin<Box<dyn Stream<Item = Result<WatchStateResponse, Status>> + Send>>;
+
+    async fn watch_state(
+        &self,
+        request: Request<WatchStateRequest>,
+    ) -> Result<Response<Self::WatchStateStream>, Status> {
+        let watch = self.service.watch(id(&request.get_ref().task_id)?);
+        let watched = Watched { watch, draining: self.draining.clone(), ended: false };
+        Ok(Response::new(Box::pin(stream::unfold(watched, Watched::next))))
+    }
+
+    async fn wait_for_result(
+        &self,
+        request: Request<WaitForResultRequest>,
+    ) -> Result<Response<WaitForResultResponse>, Status> {
+        let request = request.into_inner();
+        let id = id(&request.task_id)?;
+        let timeout = request.timeout.map_or(Ok(WAIT_DEFAULT), |t| time::duration("timeout", &t, WAIT_MAX))?;
+        let found = tokio::select! {
+            biased;
+            found = self.service.wait(id.clone(), timeout) => found?,
+            () = self.draining.cancelled() => return Err(Error::Draining.into()),
+        };
+        let found = found.ok_or_else(|| Error::TaskUnknown(id.to_string()))?;
+        answer(WaitForResultResponse { completed: found.status.is_final(), state: Some(state::to_proto(&found)) })
+    }
+}
+
+// The stream of `WatchState`. Pulled by the connection, so a client that does not read costs no memory: states that it
+// has not asked for are passed over.
+struct Watched {
+    watch: StateWatch,
+    draining: tokio_util::sync::CancellationToken,
+    ended: bool,
+}
+
+impl Watched {
+    async fn next(mut self) -> Option<(Result<WatchStateResponse, Status>, Self)> {
+        if self.ended {
+            return None;
+        }
+        let next = tokio::select! {
+            biased;
+            next = self.watch.next() => next,
+            () = self.draining.cancelled() => Err(Error::Draining),
+        };
+        self.ended = next.is_err();
+        let item = match next {
+            Ok(state) => Ok(WatchStateResponse { state: Some(state::to_proto(&state?)) }),
+            Err(error) => Err(error.into()),
+        };
+        Some((item, self))
+    }
+}
