@@ -5,6 +5,7 @@
 //! - [`task`]: nouns and pure rules.
 //! - [`wire`]: envelopes, bytes to task and back.
 //! - [`broker`], [`ledger`], [`backend`]: the three seams and their rooms; [`fused`]: several at once.
+//! - `engine`: the embedded durable store behind the `embedded` rooms (feature `embedded`).
 //! - [`service`]: all policy.
 //! - [`api`]: the gRPC edge.
 //! - [`server`]: everything on one port, from start to drain.
@@ -17,6 +18,8 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "embedded")]
+pub mod engine;
 pub mod error;
 pub mod failpoint;
 pub mod fused;

@@ -1,5 +1,9 @@
 //! The backend seam: what Machinery programs can see, task states in its format under its keys.
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod record;
+
 use std::fmt;
 use std::time::Duration;
 

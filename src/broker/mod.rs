@@ -3,6 +3,10 @@
 //! A room holds what was taken until it is settled. What "holds" is worth when a replica dies differs by room
 //! ([`Holding`]); `service` makes a lease of it with the ledger's help, and never trusts a delivery to be the only one.
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod record;
+
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::Duration;

@@ -3,6 +3,7 @@
 mod arg;
 mod id;
 mod label;
+pub mod record;
 mod retry;
 mod signature;
 mod state;

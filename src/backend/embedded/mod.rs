@@ -1,0 +1,76 @@
+//! The embedded backend: states in the engine's file.
+//!
+//! In a format of ours, as no Machinery program reads it. Everything goes through the committer, so writes of one task
+//! are compared one after the other, and its watchers hear of them once they are durable.
+
+mod layout;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::clock::WallTime;
+use crate::engine::{self, Engine};
+use crate::error::StoreError;
+use crate::task::{Order, TaskId, TaskState};
+
+use super::{StateWrite, Watch, Written};
+
+pub(crate) use layout::write_in;
+pub(crate) use watch::Watched;
+
+/// The embedded backend. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    engine: Engine,
+    watched: Arc<Watched>,
+}
+
+impl Backend {
+    /// The states in `engine`.
+    pub fn new(engine: Engine) -> Self {
+        Self { engine, watched: Arc::default() }
+    }
+
+    /// For steps over several rooms.
+    pub(crate) fn watched(&self) -> &Arc<Watched> {
+        &self.watched
+    }
+}
+
+#[async_trait]
+impl super::Backend for Backend {
+    fn name(&self) -> &'static str {
+        engine::NAME
+    }
+
+    async fn write(&self, states: &[StateWrite], now: WallTime) -> Vec<Result<Written, StoreError>> {
+        let watched = Arc::clone(&self.watched);
+        let writes = states.to_vec();
+        match self.engine.write(move |txn| layout::write_in(txn, &watched, &writes, now)).await {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error); states.len()],
+        }
+    }
+
+    async fn read(&self, ids: &[TaskId], now: WallTime) -> Result<Vec<Option<TaskState>>, StoreError> {
+        self.engine.read(|records| ids.iter().map(|id| layout::read(records, id, now)).collect())
+    }
+
+    async fn retract(&self, states: &[(TaskId, Order)]) -> Result<(), StoreError> {
+        let watched = Arc::clone(&self.watched);
+        let states = states.to_vec();
+        self.engine.write(move |txn| layout::retract_in(txn, &watched, &states)).await
+    }
+
+    async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
+        self.engine.write(move |txn| layout::sweep_in(txn, now)).await
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        Some(&*self.watched)
+    }
+}

@@ -1,0 +1,225 @@
+//! Cases of stores that are broker, ledger and backend at once.
+
+use std::time::Duration;
+
+use lineshaft::backend::StateWrite;
+use lineshaft::broker::{NewTask, Settle};
+use lineshaft::clock::WallTime;
+use lineshaft::error::StoreError;
+use lineshaft::ledger::{Begun, Decision, Effects, Ending, Standing, Verdict};
+use lineshaft::task::{LeaseId, Status, TaskState};
+
+use crate::broker::restart::reopen;
+use crate::harness::Outcome;
+use crate::make::*;
+use crate::room::FusedRoom;
+
+/// All cases of fused stores.
+macro_rules! cases {
+    ($room:ty) => {
+        mod fused {
+            crate::harness::cases!($room, fused:
+                sending_writes_the_state_and_publishes
+                sending_again_changes_nothing
+                sending_wakes_whoever_is_ready
+                settling_does_all_that_follows
+                settling_acknowledges_wherever_the_message_stands
+                settling_voids_the_receipt
+                what_is_not_recorded_changes_nothing
+                settling_leaves_nothing_undone
+                settling_sets_a_dead_task_aside
+                what_is_settled_survives_a_restart
+                rooms_and_fused_store_see_the_same
+            );
+        }
+    };
+}
+pub(crate) use cases;
+
+async fn send<R: FusedRoom>(room: &R, labels: &[&str]) {
+    let items: Vec<(StateWrite, NewTask)> =
+        labels.iter().map(|label| (state(&format!("task_{label}"), 1, 1, Status::Pending), message(label))).collect();
+    assert_eq!(room.fused().send(&items, room.now()).await, vec![Ok(()); labels.len()]);
+}
+
+async fn read<R: FusedRoom>(room: &R, label: &str) -> Option<TaskState> {
+    room.backend().read(&[task_id(&format!("task_{label}"))], room.now()).await.expect("read").remove(0)
+}
+
+async fn status<R: FusedRoom>(room: &R, label: &str) -> Option<Status> {
+    read(room, label).await.map(|state| state.status)
+}
+
+async fn settled<R: FusedRoom>(room: &R, decision: Decision) -> Verdict {
+    room.fused().settle(&[decision]).await.expect("settle").remove(0)
+}
+
+fn with_effects(label: &str, lease: &LeaseId) -> Decision {
+    let id = format!("task_{label}");
+    let mut done = state(&id, 1, 1, Status::Success);
+    done.state.results = Some(every_value());
+    let effects = Effects {
+        states: vec![state(&id, 1, 1, Status::Started), done, state(&format!("{id}-next"), 1, 1, Status::Pending)],
+        publish: vec![message(&format!("{label}-next"))],
+    };
+    Decision { effects, ..decision(lease, Some(label), 1) }
+}
+
+pub(crate) async fn sending_writes_the_state_and_publishes<R: FusedRoom>(room: R) -> Outcome {
+    send(&room, &["a", "b"]).await;
+    assert_eq!(read(&room, "a").await, Some(state("task_a", 1, 1, Status::Pending).state));
+    assert_eq!(take_labels(&room.broker()).await, ["a", "b"]);
+    assert!(room.fused().send(&[], room.now()).await.is_empty());
+    Ok(())
+}
+
+pub(crate) async fn sending_again_changes_nothing<R: FusedRoom>(room: R) -> Outcome {
+    send(&room, &["a"]).await;
+    let taken = take(&room.broker(), 1).await;
+    room.backend().write(&[state("task_a", 1, 1, Status::Received)], room.now()).await;
+    send(&room, &["a", "a"]).await;
+    assert_eq!(status(&room, "a").await, Some(Status::Received));
+    assert!(take_labels(&room.broker()).await.is_empty());
+    settle(&room.broker(), &taken[0], Settle::Ack).await;
+    Ok(())
+}
+
+pub(crate) async fn sending_wakes_whoever_is_ready<R: FusedRoom>(room: R) -> Outcome {
+    let broker = room.broker();
+    let waiting = tokio::spawn(async move { broker.ready(&queue("q"), &[name("work")]).await });
+    crate::harness::settle_down().await;
+    send(&room, &["a"]).await;
+    assert_eq!(waiting.await.expect("the waiter"), Ok(()));
+    Ok(())
+}
+
+pub(crate) async fn settling_does_all_that_follows<R: FusedRoom>(room: R) -> Outcome {
+    attach(&room.ledger(), &["s1"]).await;
+    send(&room, &["a"]).await;
+    take(&room.broker(), 1).await;
+    let held = lease(&room.ledger(), "a", "s1").await;
+    let decision = with_effects("a", &held.id);
+    let end = decision.effects.states[1].state.clone();
+    assert_eq!(settled(&room, decision).await, Verdict::Recorded);
+    assert_eq!(read(&room, "a").await, Some(end));
+    assert_eq!(status(&room, "a-next").await, Some(Status::Pending));
+    assert_eq!(begin(&room.ledger(), &grant("a", "s1")).await, Begun::Decided);
+    assert_eq!(take_labels(&room.broker()).await, ["a-next"], "and \"a\" is gone");
+    assert_eq!(room.broker().publish(&[message("a")]).await, [Ok(lineshaft::broker::Published::New)]);
+    Ok(())
+}
+
+pub(crate) async fn settling_acknowledges_wherever_the_message_stands<R: FusedRoom>(room: R) -> Outcome {
+    attach(&room.ledger(), &["s1"]).await;
+    let labels = ["held", "ready", "delayed", "absent"];
+    send(&room, &labels).await;
+    let mut leases = Vec::new();
+    for label in labels {
+        leases.push(lease(&room.ledger(), label, "s1").await);
+    }
+    let taken = take(&room.broker(), 4).await;
+    let after = Duration::from_secs(60);
+    settle(&room.broker(), &taken[1], RETURN).await;
+    settle(&room.broker(), &taken[2], Settle::Return { after }).await;
+    settle(&room.broker(), &taken[3], Settle::Ack).await;
+    let decisions: Vec<Decision> = leases.iter().map(|lease| decision(&lease.id, None, 1)).collect();
+    assert_eq!(room.fused().settle(&decisions).await, Ok(vec![Verdict::Recorded; 4]));
+    room.pass(after * 2).await;
+    assert!(take_labels(&room.broker()).await.is_empty());
+    let room = reopen(room).await?;
+    assert!(take_labels(&room.broker()).await.is_empty());
+    Ok(())
+}
+
+pub(crate) async fn settling_voids_the_receipt<R: FusedRoom>(room: R) -> Outcome {
+    attach(&room.ledger(), &["s1"]).await;
+    send(&room, &["a"]).await;
+    let taken = take(&room.broker(), 1).await;
+    let held = lease(&room.ledger(), "a", "s1").await;
+    settled(&room, decision(&held.id, None, 1)).await;
+    for how in [RETURN, Settle::Ack] {
+        assert_eq!(room.broker().settle(&[(taken[0].receipt.clone(), how)]).await, [Err(StoreError::Stale)]);
+    }
+    assert!(take_labels(&room.broker()).await.is_empty());
+    Ok(())
+}
+
+pub(crate) async fn what_is_not_recorded_changes_nothing<R: FusedRoom>(room: R) -> Outcome {
+    attach(&room.ledger(), &["s1"]).await;
+    send(&room, &["a", "b"]).await;
+    let taken = take(&room.broker(), 2).await;
+    let older = lease(&room.ledger(), "a", "s1").await;
+    room.ledger().release(&[(older.id.clone(), Ending::Free { report: None })]).await.expect("release");
+    let live = lease(&room.ledger(), "a", "s1").await;
+    assert_eq!(settled(&room, with_effects("a", &older.id)).await, Verdict::Superseded);
+    assert_eq!(status(&room, "a").await, Some(Status::Pending));
+    assert_eq!(room.ledger().standing(&[key("a")]).await, Ok(vec![Standing::Leased(live.id)]));
+    settle(&room.broker(), &taken[0], RETURN).await;
+
+    // Decided without the fused store first: what follows stays with whoever finishes undone effects.
+    let held = lease(&room.ledger(), "b", "s1").await;
+    room.ledger().decide(&[decision(&held.id, Some("b"), 1)]).await.expect("decide");
+    assert_eq!(settled(&room, with_effects("b", &held.id)).await, Verdict::Duplicate);
+    let other = Decision { report: None, digest: [2; 32], ..with_effects("b", &held.id) };
+    assert_eq!(settled(&room, other).await, Verdict::Conflict);
+    assert_eq!(status(&room, "b").await, Some(Status::Pending));
+    settle(&room.broker(), &taken[1], RETURN).await;
+    assert_eq!(take_labels(&room.broker()).await, ["a", "b"], "nothing was published");
+    Ok(())
+}
+
+pub(crate) async fn settling_leaves_nothing_undone<R: FusedRoom>(room: R) -> Outcome {
+    attach(&room.ledger(), &["s1"]).await;
+    send(&room, &["a"]).await;
+    let held = lease(&room.ledger(), "a", "s1").await;
+    let decision = with_effects("a", &held.id);
+    settled(&room, decision.clone()).await;
+    assert_eq!(room.ledger().undone(WallTime(u64::MAX), 10).await, Ok(Vec::new()));
+    // Done when it was decided: kept from then.
+    let end = decision.at.plus(KEEP);
+    assert_eq!(room.ledger().sweep(WallTime(end.0 - 1)).await, Ok(0));
+    assert_eq!(settled(&room, decision.clone()).await, Verdict::Duplicate);
+    assert_eq!(room.ledger().sweep(end).await, Ok(1));
+    assert_eq!(settled(&room, decision).await, Verdict::Superseded);
+    Ok(())
+}
+
+pub(crate) async fn settling_sets_a_dead_task_aside<R: FusedRoom>(room: R) -> Outcome {
+    attach(&room.ledger(), &["s1"]).await;
+    send(&room, &["a"]).await;
+    let held = lease(&room.ledger(), "a", "s1").await;
+    settled(&room, Decision { dead: Some(dead("a", "worker lost")), ..decision(&held.id, None, 1) }).await;
+    assert_eq!(room.ledger().dead(None, 10).await, Ok(vec![dead("a", "worker lost")]));
+    Ok(())
+}
+
+pub(crate) async fn what_is_settled_survives_a_restart<R: FusedRoom>(room: R) -> Outcome {
+    attach(&room.ledger(), &["s1"]).await;
+    send(&room, &["a", "b"]).await;
+    take(&room.broker(), 2).await;
+    let held = lease(&room.ledger(), "a", "s1").await;
+    let decision = with_effects("a", &held.id);
+    settled(&room, decision.clone()).await;
+    let room = reopen(room).await?;
+    assert_eq!(status(&room, "a").await, Some(Status::Success));
+    assert_eq!(status(&room, "b").await, Some(Status::Pending));
+    assert_eq!(take_labels(&room.broker()).await, ["b", "a-next"]);
+    assert_eq!(settled(&room, decision).await, Verdict::Duplicate);
+    Ok(())
+}
+
+pub(crate) async fn rooms_and_fused_store_see_the_same<R: FusedRoom>(room: R) -> Outcome {
+    attach(&room.ledger(), &["s1"]).await;
+    publish_labels(&room.broker(), &["a"]).await;
+    send(&room, &["b"]).await;
+    let taken = take(&room.broker(), 2).await;
+    assert_eq!(labels(&taken), ["a", "b"]);
+    let (a, b) = (lease(&room.ledger(), "a", "s1").await, lease(&room.ledger(), "b", "s1").await);
+    room.ledger().decide(&[decision(&b.id, Some("b"), 1)]).await.expect("decide");
+    let verdicts = room.fused().settle(&[decision(&a.id, None, 1), decision(&b.id, Some("b"), 1)]).await;
+    assert_eq!(verdicts, Ok(vec![Verdict::Recorded, Verdict::Duplicate]));
+    let undone = room.ledger().undone(WallTime(u64::MAX), 10).await.expect("undone");
+    assert_eq!(undone.len(), 1);
+    settle(&room.broker(), &taken[1], Settle::Ack).await;
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! What every room must do, one body per behaviour, run on every room: `<room>::<seam>::<sentence>`.
+//!
+//! Cases are chosen by capability; a skipped one says on stderr which capability explains it. Time stands still unless a
+//! case passes it. A new room implements the traits of [`room`] and adds its lines at the end of this file.
+
+// Clippy knows tests by their attribute, and the cases are shared between tests that macros make.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod backend;
+mod broker;
+mod faults;
+mod fused;
+mod harness;
+mod ledger;
+mod make;
+mod room;
+mod rooms;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod memory {
+    crate::broker::cases!(crate::rooms::Memory);
+    crate::ledger::cases!(crate::rooms::Memory);
+    crate::backend::cases!(crate::rooms::Memory);
+    crate::fused::cases!(crate::rooms::Memory);
+}
+
+mod memory_plain {
+    crate::broker::cases!(crate::rooms::Plain);
+}
+
+/// The wrapper that makes stores fail, while it does not.
+mod memory_without_faults {
+    crate::broker::cases!(crate::rooms::WithoutFaults);
+    crate::ledger::cases!(crate::rooms::WithoutFaults);
+    crate::backend::cases!(crate::rooms::WithoutFaults);
+}

@@ -1,0 +1,138 @@
+//! The rooms under test.
+
+use std::sync::Arc;
+
+use lineshaft::backend::Backend;
+use lineshaft::broker::{Broker, StaleAck};
+use lineshaft::clock::TestClock;
+use lineshaft::fused::Fused;
+use lineshaft::ledger::Ledger;
+use lineshaft::{backend, broker, fused, ledger};
+
+use crate::room::{BackendRoom, BrokerRoom, FusedRoom, LedgerRoom, Room};
+use crate::support::faulty::{Faulty, Switch};
+
+/// The reference models. Their stores outlive a "process", which is one handle of the broker.
+pub(crate) struct Memory {
+    clock: Arc<TestClock>,
+    broker: Arc<broker::memory::Broker>,
+    ledger: Arc<ledger::memory::Ledger>,
+    backend: Arc<backend::memory::Backend>,
+}
+
+impl Memory {
+    fn with(clock: Arc<TestClock>, options: broker::memory::Options) -> Self {
+        Self {
+            broker: Arc::new(broker::memory::Broker::with(clock.clone(), options)),
+            ledger: Arc::new(ledger::memory::Ledger::new(clock.clone())),
+            backend: Arc::new(backend::memory::Backend::new()),
+            clock,
+        }
+    }
+}
+
+impl Room for Memory {
+    async fn open(clock: Arc<TestClock>) -> Self {
+        Self::with(clock, broker::memory::Options::default())
+    }
+
+    fn clock(&self) -> &TestClock {
+        &self.clock
+    }
+
+    async fn reopen(self) -> Result<Self, &'static str> {
+        let broker = Arc::new(self.broker.replica());
+        self.broker.crash();
+        Ok(Self { broker, ..self })
+    }
+}
+
+impl BrokerRoom for Memory {
+    fn broker(&self) -> Arc<dyn Broker> {
+        self.broker.clone()
+    }
+}
+
+impl LedgerRoom for Memory {
+    fn ledger(&self) -> Arc<dyn Ledger> {
+        self.ledger.clone()
+    }
+}
+
+impl BackendRoom for Memory {
+    fn backend(&self) -> Arc<dyn Backend> {
+        self.backend.clone()
+    }
+}
+
+impl FusedRoom for Memory {
+    fn fused(&self) -> Arc<dyn Fused> {
+        Arc::new(fused::memory::Fused::new(self.broker.clone(), self.ledger.clone(), self.backend.clone()))
+    }
+}
+
+/// The model of a broker without any power that it may lack.
+pub(crate) struct Plain(Memory);
+
+impl Room for Plain {
+    async fn open(clock: Arc<TestClock>) -> Self {
+        let options = broker::memory::Options {
+            by_name: false,
+            recall: false,
+            inspect: false,
+            priorities: false,
+            exact_redelivery: false,
+            stale_ack: StaleAck::Undetected,
+        };
+        Self(Memory::with(clock, options))
+    }
+
+    fn clock(&self) -> &TestClock {
+        self.0.clock()
+    }
+
+    async fn reopen(self) -> Result<Self, &'static str> {
+        self.0.reopen().await.map(Self)
+    }
+}
+
+impl BrokerRoom for Plain {
+    fn broker(&self) -> Arc<dyn Broker> {
+        self.0.broker()
+    }
+}
+
+/// The models behind the wrapper that makes stores fail, with its switch off.
+pub(crate) struct WithoutFaults(Memory);
+
+impl Room for WithoutFaults {
+    async fn open(clock: Arc<TestClock>) -> Self {
+        Self(Memory::open(clock).await)
+    }
+
+    fn clock(&self) -> &TestClock {
+        self.0.clock()
+    }
+
+    async fn reopen(self) -> Result<Self, &'static str> {
+        self.0.reopen().await.map(Self)
+    }
+}
+
+impl BrokerRoom for WithoutFaults {
+    fn broker(&self) -> Arc<dyn Broker> {
+        Arc::new(Faulty::new(self.0.broker(), Switch::default()))
+    }
+}
+
+impl LedgerRoom for WithoutFaults {
+    fn ledger(&self) -> Arc<dyn Ledger> {
+        Arc::new(Faulty::new(self.0.ledger(), Switch::default()))
+    }
+}
+
+impl BackendRoom for WithoutFaults {
+    fn backend(&self) -> Arc<dyn Backend> {
+        Arc::new(Faulty::new(self.0.backend(), Switch::default()))
+    }
+}

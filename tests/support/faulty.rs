@@ -1,0 +1,298 @@
+//! A store that fails on demand: a wrapper around any room, with a switch.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lineshaft::backend::{Backend, StateWrite, Watch, Written};
+use lineshaft::broker::{
+    Broker, Capabilities, Delivery, Inspect, NewTask, PendingPage, PendingQuery, Published, Recall, Receipt, Settle,
+    Want,
+};
+use lineshaft::clock::WallTime;
+use lineshaft::error::StoreError;
+use lineshaft::fused::Fused;
+use lineshaft::ledger::{
+    Begun, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Notices, Session, Standing,
+    Undone, Verdict,
+};
+use lineshaft::task::{LeaseId, MessageKey, Order, QueueName, SessionId, TaskId, TaskName, TaskState};
+use parking_lot::Mutex;
+
+const STORE: &str = "faulty";
+
+/// How a store fails. Reads are [`StoreError::Unavailable`] in every mode but the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Mode {
+    /// It does not.
+    #[default]
+    Works,
+    /// It cannot be reached.
+    Unavailable,
+    /// The connection breaks before the store has written: [`StoreError::OutcomeUnknown`].
+    UnknownBefore,
+    /// The connection breaks after the store has written: [`StoreError::OutcomeUnknown`].
+    UnknownAfter,
+}
+
+/// Sets the mode of all wrappers that share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Switch(Arc<Mutex<(Mode, Option<usize>)>>);
+
+impl Switch {
+    /// From now on.
+    pub(crate) fn set(&self, mode: Mode) {
+        *self.0.lock() = (mode, None);
+    }
+
+    /// For the next `calls` calls; then it works again.
+    pub(crate) fn next(&self, calls: usize, mode: Mode) {
+        *self.0.lock() = (mode, Some(calls));
+    }
+
+    fn mode(&self) -> Mode {
+        let mut state = self.0.lock();
+        let (mode, left) = *state;
+        match left {
+            Some(0) => Mode::Works,
+            Some(left) => {
+                *state = (mode, Some(left - 1));
+                mode
+            }
+            None => mode,
+        }
+    }
+
+    fn read(&self) -> Result<(), StoreError> {
+        if self.mode() == Mode::Works { Ok(()) } else { Err(unavailable()) }
+    }
+}
+
+fn unavailable() -> StoreError {
+    StoreError::Unavailable { store: STORE, why: "the switch says so".to_owned() }
+}
+
+fn unknown() -> StoreError {
+    StoreError::OutcomeUnknown { store: STORE, why: "the switch says so".to_owned() }
+}
+
+/// A room that fails when its switch says so.
+#[derive(Debug)]
+pub(crate) struct Faulty<T: ?Sized> {
+    switch: Switch,
+    room: Arc<T>,
+}
+
+impl<T: ?Sized> Faulty<T> {
+    /// Puts `switch` in front of `room`.
+    pub(crate) fn new(room: Arc<T>, switch: Switch) -> Self {
+        Self { switch, room }
+    }
+}
+
+/// A write that answers as a whole.
+macro_rules! write {
+    ($self:ident, $call:expr) => {
+        match $self.switch.mode() {
+            Mode::Works => $call.await,
+            Mode::Unavailable => Err(unavailable()),
+            Mode::UnknownBefore => Err(unknown()),
+            Mode::UnknownAfter => $call.await.and(Err(unknown())),
+        }
+    };
+}
+
+/// A write that answers for each of `$items`.
+macro_rules! write_each {
+    ($self:ident, $items:ident, $call:expr) => {
+        match $self.switch.mode() {
+            Mode::Works => $call.await,
+            Mode::Unavailable => $items.iter().map(|_| Err(unavailable())).collect(),
+            Mode::UnknownBefore => $items.iter().map(|_| Err(unknown())).collect(),
+            Mode::UnknownAfter => $call.await.into_iter().map(|answer| answer.and(Err(unknown()))).collect(),
+        }
+    };
+}
+
+#[async_trait]
+impl Broker for Faulty<dyn Broker> {
+    fn capabilities(&self) -> &Capabilities {
+        self.room.capabilities()
+    }
+
+    async fn publish(&self, tasks: &[NewTask]) -> Vec<Result<Published, StoreError>> {
+        write_each!(self, tasks, self.room.publish(tasks))
+    }
+
+    async fn ready(&self, queue: &QueueName, names: &[TaskName]) -> Result<(), StoreError> {
+        self.switch.read()?;
+        self.room.ready(queue, names).await
+    }
+
+    async fn take(&self, want: &Want<'_>) -> Result<Vec<Delivery>, StoreError> {
+        self.switch.read()?;
+        self.room.take(want).await
+    }
+
+    async fn settle(&self, items: &[(Receipt, Settle)]) -> Vec<Result<(), StoreError>> {
+        write_each!(self, items, self.room.settle(items))
+    }
+
+    fn inspect(&self) -> Option<&dyn Inspect> {
+        self.room.inspect().map(|_| self as &dyn Inspect)
+    }
+
+    fn recall(&self) -> Option<&dyn Recall> {
+        self.room.recall().map(|_| self as &dyn Recall)
+    }
+}
+
+#[async_trait]
+impl Inspect for Faulty<dyn Broker> {
+    async fn pending(&self, query: &PendingQuery<'_>) -> Result<PendingPage, StoreError> {
+        self.switch.read()?;
+        self.room.inspect().ok_or_else(unavailable)?.pending(query).await
+    }
+}
+
+#[async_trait]
+impl Recall for Faulty<dyn Broker> {
+    async fn recall(&self, keys: &[MessageKey]) -> Result<Vec<Option<bytes::Bytes>>, StoreError> {
+        self.switch.read()?;
+        self.room.recall().ok_or_else(unavailable)?.recall(keys).await
+    }
+}
+
+#[async_trait]
+impl Ledger for Faulty<dyn Ledger> {
+    fn name(&self) -> &'static str {
+        self.room.name()
+    }
+
+    fn replicas(&self) -> bool {
+        self.room.replicas()
+    }
+
+    async fn attach(&self, session: &Session) -> Result<bool, StoreError> {
+        write!(self, self.room.attach(session))
+    }
+
+    async fn session(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
+        self.switch.read()?;
+        self.room.session(id).await
+    }
+
+    async fn sessions(&self, after: Option<&SessionId>, max: usize) -> Result<Vec<Session>, StoreError> {
+        self.switch.read()?;
+        self.room.sessions(after, max).await
+    }
+
+    async fn renew(&self, sessions: &[SessionId]) -> Result<Vec<bool>, StoreError> {
+        write!(self, self.room.renew(sessions))
+    }
+
+    async fn renewals(&self) -> Result<Vec<(SessionId, u64)>, StoreError> {
+        self.switch.read()?;
+        self.room.renewals().await
+    }
+
+    async fn close(&self, session: &SessionId, renewal: Option<u64>) -> Result<Option<Vec<Lease>>, StoreError> {
+        write!(self, self.room.close(session, renewal))
+    }
+
+    async fn orphans(&self, max: usize) -> Result<Vec<Lease>, StoreError> {
+        self.switch.read()?;
+        self.room.orphans(max).await
+    }
+
+    async fn begin(&self, grants: &[Grant]) -> Result<Vec<Begun>, StoreError> {
+        write!(self, self.room.begin(grants))
+    }
+
+    async fn lookup(&self, leases: &[LeaseId]) -> Result<Vec<LeaseStatus>, StoreError> {
+        self.switch.read()?;
+        self.room.lookup(leases).await
+    }
+
+    async fn standing(&self, messages: &[MessageKey]) -> Result<Vec<Standing>, StoreError> {
+        self.switch.read()?;
+        self.room.standing(messages).await
+    }
+
+    async fn leases(&self, query: &LeaseQuery) -> Result<Vec<Lease>, StoreError> {
+        self.switch.read()?;
+        self.room.leases(query).await
+    }
+
+    async fn release(&self, items: &[(LeaseId, Ending)]) -> Result<Vec<Verdict>, StoreError> {
+        write!(self, self.room.release(items))
+    }
+
+    async fn decide(&self, decisions: &[Decision]) -> Result<Vec<Verdict>, StoreError> {
+        write!(self, self.room.decide(decisions))
+    }
+
+    async fn undone(&self, before: WallTime, max: usize) -> Result<Vec<Undone>, StoreError> {
+        self.switch.read()?;
+        self.room.undone(before, max).await
+    }
+
+    async fn done(&self, messages: &[MessageKey], at: WallTime) -> Result<(), StoreError> {
+        write!(self, self.room.done(messages, at))
+    }
+
+    async fn bury(&self, dead: &[DeadTask]) -> Result<(), StoreError> {
+        write!(self, self.room.bury(dead))
+    }
+
+    async fn dead(&self, after: Option<&MessageKey>, max: usize) -> Result<Vec<DeadTask>, StoreError> {
+        self.switch.read()?;
+        self.room.dead(after, max).await
+    }
+
+    async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
+        write!(self, self.room.sweep(now))
+    }
+
+    fn notices(&self) -> &dyn Notices {
+        self.room.notices()
+    }
+}
+
+#[async_trait]
+impl Backend for Faulty<dyn Backend> {
+    fn name(&self) -> &'static str {
+        self.room.name()
+    }
+
+    async fn write(&self, states: &[StateWrite], now: WallTime) -> Vec<Result<Written, StoreError>> {
+        write_each!(self, states, self.room.write(states, now))
+    }
+
+    async fn read(&self, ids: &[TaskId], now: WallTime) -> Result<Vec<Option<TaskState>>, StoreError> {
+        self.switch.read()?;
+        self.room.read(ids, now).await
+    }
+
+    async fn retract(&self, states: &[(TaskId, Order)]) -> Result<(), StoreError> {
+        write!(self, self.room.retract(states))
+    }
+
+    async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
+        write!(self, self.room.sweep(now))
+    }
+
+    fn watch(&self) -> Option<&dyn Watch> {
+        self.room.watch()
+    }
+}
+
+#[async_trait]
+impl Fused for Faulty<dyn Fused> {
+    async fn send(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>> {
+        write_each!(self, items, self.room.send(items, now))
+    }
+
+    async fn settle(&self, decisions: &[Decision]) -> Result<Vec<Verdict>, StoreError> {
+        write!(self, self.room.settle(decisions))
+    }
+}
