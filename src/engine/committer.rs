@@ -313,6 +313,8 @@ impl Committer {
         };
         if !matches!(self.condition, Condition::Dead(_)) {
             self.condition = Condition::Closed { retry: Instant::now(), error: error.clone() };
+            // At once, for the readers. If it cannot be, the next job tries again.
+            let _ = self.ensure_open();
         }
         finish_all(finishes, &Err(error));
     }
@@ -367,11 +369,11 @@ impl Committer {
         database.as_ref().and_then(|opened| open::last_commit(&opened.database).ok())
     }
 
-    /// Gives space back to the file system, when nobody waits and it is cheap.
+    /// Gives space back to the file system, when there is much of it and little to rewrite.
     fn maintain(&mut self) {
         let live = self.shared.counts.live();
         let is_due = self.compacted.is_none_or(|(at, _)| at.elapsed() >= COMPACT_PAUSE);
-        if !is_due || live > COMPACT_LIVE_BYTES_MAX || !self.queue.is_empty() {
+        if !is_due || live > COMPACT_LIVE_BYTES_MAX {
             return;
         }
         let mut database = self.shared.database.write();

@@ -161,13 +161,16 @@ impl Engine {
     }
 
     /// Reads from the last commit, on the caller's thread: everything seen is durable. Keep it short, a page of records:
-    /// reads come from memory or the page cache, but while one lives the file cannot be compacted.
+    /// reads come from memory or the page cache, but while one lives the file cannot be compacted. Not from within
+    /// another read: the committer may wait between the two.
     ///
     /// # Errors
     /// What `read` answers; [`StoreError::Unavailable`] while the file is closed after an error.
     pub fn read<R>(&self, read: impl FnOnce(&Snapshot) -> Result<R, StoreError>) -> Result<R, StoreError> {
         let database = self.0.shared.database.read();
         let Some(opened) = database.as_ref() else {
+            // The committer opens it again for a job; one that does nothing will do. If the queue is full, others wait.
+            let _ = self.enqueue(|_| Ok(()), |_| ());
             return Err(StoreError::Unavailable { store: NAME, why: "the file is closed after an error".to_owned() });
         };
         read(&Snapshot::begin(&opened.database)?)

@@ -257,6 +257,39 @@ async fn a_full_disk_refuses_writes_and_takes_them_again_once_there_is_space() {
 }
 
 #[tokio::test]
+async fn wherever_the_disk_fills_up_a_job_is_written_whole_and_answered_or_refused_and_not_there() {
+    // The first cache is large enough for the job, the second is not, so that writes fail before the commit as well.
+    for cache_bytes in [64 << 20, 64 << 10] {
+        let (mut refused, mut written) = (0, 0);
+        for writes in (0..60).step_by(3) {
+            let dir = tempfile::tempdir().unwrap();
+            let engine = Engine::open(dir.path(), Options { cache_bytes }).unwrap();
+            engine.write(put(1, b"before")).await.unwrap();
+            fault(&engine, |fault| fault.writes_left.store(writes, Ordering::SeqCst));
+            let job = |txn: &mut Txn<'_>| {
+                for key in 2..12u32 {
+                    txn.put(T, &key.to_be_bytes(), &[1; 20_000])?;
+                }
+                Ok(())
+            };
+            let answer = engine.write(job).await;
+            let expected = match answer {
+                Ok(()) => 11,
+                Err(StoreError::Full { .. }) => 1,
+                Err(other) => panic!("after {writes} writes: {other:?}"),
+            };
+            *if answer.is_ok() { &mut written } else { &mut refused } += 1;
+            assert_eq!(all(&engine).len(), expected, "after {writes} writes");
+            fault(&engine, |fault| fault.writes_left.store(-1, Ordering::SeqCst));
+            engine.write(put(99, b"after")).await.unwrap();
+            drop(engine);
+            assert_eq!(all(&open(dir.path())).len(), expected + 1, "after {writes} writes");
+        }
+        assert!(refused > 5 && written > 5, "{refused} refused, {written} written");
+    }
+}
+
+#[tokio::test]
 async fn a_failed_sync_is_final_and_its_outcome_unknown() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());
@@ -296,7 +329,7 @@ async fn space_is_given_back_when_the_store_has_become_mostly_empty() {
         })
         .await
         .unwrap();
-    // Whoever writes next finds it done: it is done before the next job is taken, or it was not needed.
+    // It is done before the next job is taken.
     engine.write(put(1000, b"v")).await.unwrap();
     engine.write(put(1001, b"v")).await.unwrap();
     let empty = engine.stats();

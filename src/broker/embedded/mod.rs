@@ -8,6 +8,7 @@ mod layout;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::num::NonZeroUsize;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
@@ -197,11 +198,16 @@ impl super::Broker for Broker {
         let now = self.store.clock.wall();
         let mut answers = vec![Ok(()); items.len()];
         let mut durable = Vec::new();
+        let mut settled = HashSet::new();
         for (at, (receipt, settle)) in items.iter().enumerate() {
-            let Some((key, rank)) = self.store.index.held(receipt) else {
+            let held = self.store.index.held(receipt);
+            // A receipt is void after its first settling, also within one batch.
+            let held = held.filter(|(_, rank)| !settled.contains(rank));
+            let Some((key, rank)) = held else {
                 answers[at] = Err(StoreError::Stale);
                 continue;
             };
+            settled.insert(rank);
             match settle {
                 Settle::Return { after } if after.is_zero() => {
                     if !self.store.index.put_back(receipt, true) {
