@@ -11,6 +11,8 @@
 //! - [`server`]: everything on one port, from start to drain.
 //! - [`config`]: what a server runs with; [`telemetry`]: what it tells of itself.
 //! - [`cli`]: one file per subcommand, on the Rust client.
+//! - [`clock`]: the only door to time. [`error`]: the vocabulary of failure. [`failpoint`]: where tests crash a replica.
+//! - [`docs`]: glossary and decisions.
 
 pub mod api;
 pub mod backend;
@@ -20,6 +22,7 @@ pub mod clock;
 pub mod config;
 #[cfg(feature = "embedded")]
 pub mod engine;
+pub mod docs;
 pub mod error;
 pub mod failpoint;
 pub mod fused;

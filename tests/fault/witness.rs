@@ -41,8 +41,7 @@ fn run(seed: u64) {
     let mut server = Server::start(&[]);
     let mut producers: Vec<Program> =
         (0..PRODUCERS).map(|p| Program::producer(&server, &format!("p{p}"), TASKS / PRODUCERS)).collect();
-    let mut alive: Vec<Program> =
-        (0..WORKERS).map(|w| Program::worker(&server, &format!("worker-{w}"), 8)).collect();
+    let mut alive: Vec<Program> = (0..WORKERS).map(|w| Program::worker(&server, &format!("worker-{w}"), 8)).collect();
     let mut dead: Vec<Program> = Vec::new();
     // One kill of each kind for every such number of tasks that ended, at a random place within it.
     let stretch = TASKS / (KILLS as u64 + 2);
@@ -76,7 +75,8 @@ fn run(seed: u64) {
     assert_eq!(accepted.len() as u64, TASKS, "seed {seed}: every producer was answered for every task");
     let lost = unfinished(&server.url(), accepted);
     // The last verdicts are on their way to the workers.
-    let lives: Vec<Life<'_>> = dead.iter().chain(&alive).map(|w| Life { file: &w.file, killed_at: w.killed_at }).collect();
+    let lives: Vec<Life<'_>> =
+        dead.iter().chain(&alive).map(|w| Life { file: &w.file, killed_at: w.killed_at }).collect();
     let findings = checker::check(&lives);
     println!(
         "seed {seed}: {TASKS} accepted, {} lost, {} ended twice, {} begun while the first lived, {} begun again after \

@@ -1,0 +1,29 @@
+//! Documents that are read beside the code: words and decisions.
+//!
+//! Here, so that they are part of what rustdoc builds.
+
+#[doc = include_str!("glossary.md")]
+pub mod glossary {}
+
+/// Decisions that are expensive to undo, or asked about twice: one page each.
+pub mod adr {
+    #[doc = include_str!("adr/0001-seams.md")]
+    pub mod adr_0001_seams {}
+    #[doc = include_str!("adr/0002-dependencies.md")]
+    pub mod adr_0002_dependencies {}
+    #[doc = include_str!("adr/0003-embedded-store-first.md")]
+    pub mod adr_0003_embedded_store_first {}
+    #[doc = include_str!("adr/0004-records-in-protobuf.md")]
+    pub mod adr_0004_records_in_protobuf {}
+    #[doc = include_str!("adr/0005-successors-of-retired-packages.md")]
+    pub mod adr_0005_successors_of_retired_packages {}
+    #[doc = include_str!("adr/0006-bodies-kept-raw.md")]
+    pub mod adr_0006_bodies_kept_raw {}
+    #[doc = include_str!("adr/0007-one-crate-for-messages.md")]
+    pub mod adr_0007_one_crate_for_messages {}
+}
+
+// The README's Rust is compiled, so that what a stranger copies works.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

