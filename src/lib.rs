@@ -20,9 +20,9 @@ pub mod broker;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod docs;
 #[cfg(feature = "embedded")]
 pub mod engine;
-pub mod docs;
 pub mod error;
 pub mod failpoint;
 pub mod fused;
