@@ -2,6 +2,7 @@
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod memory;
 pub mod record;
 
 use std::fmt;
@@ -12,8 +13,6 @@ use async_trait::async_trait;
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::task::{Order, TaskId, TaskState};
-
-pub mod memory;
 
 /// A state to be stored.
 #[derive(Debug, Clone, PartialEq)]

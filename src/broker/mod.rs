@@ -5,6 +5,7 @@
 
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod memory;
 pub mod record;
 
 use std::fmt;
@@ -17,8 +18,6 @@ use bytes::Bytes;
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::task::{MessageKey, QueueName, TaskId, TaskName};
-
-pub mod memory;
 
 /// A message to be carried.
 ///

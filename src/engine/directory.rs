@@ -1,7 +1,8 @@
 //! The data directory: made if need be, and held by one process at a time.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::OpenError;
@@ -24,7 +25,7 @@ impl Lock {
             let path = path.to_owned();
             move |source| OpenError::Io { path, doing, source }
         };
-        std::fs::create_dir_all(directory).map_err(io(directory, "making the data directory"))?;
+        make(directory).map_err(io(directory, "making the data directory"))?;
         let path = directory.join(LOCK_FILE);
         let mut file = OpenOptions::new()
             .read(true)
@@ -49,6 +50,18 @@ impl Lock {
             .and_then(|_| writeln!(file, "{}", std::process::id()));
         written.map_err(io(&path, "writing"))?;
         Ok(Self(file))
+    }
+}
+
+/// Makes `directory` and what is above it, for this user alone: task bodies may be anything.
+fn make(directory: &Path) -> std::io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    match directory.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync(parent),
+        _ => sync(Path::new(".")),
     }
 }
 

@@ -3,6 +3,11 @@
 //! Strict: every write is compared and set, whichever replica asks. The fence stands here, in every combination of
 //! stores. A message has at most one live lease and at most one decision; the decision is final.
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod memory;
+pub mod record;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -14,8 +19,6 @@ use crate::broker::NewTask;
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::task::{FencingToken, LeaseId, MessageKey, QueueName, SessionId, TaskId, TaskName};
-
-pub mod memory;
 
 /// How long a message without live lease and without decision keeps its history (fence, lost attempts, releases) after
 /// it was last touched. Seven days: as long as a delivery may wait for a worker or an operator over a holiday.

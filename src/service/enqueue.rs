@@ -99,7 +99,7 @@ impl Service {
                 unit: "",
             });
         }
-        let signature = self.signature(task, now, 1)?;
+        let signature = self.signature(task, now, 0)?;
         if let Some(eta) = signature.eta {
             let max = broker.delay.limit().unwrap_or_default().min(settings.delay_max);
             let delay = now.until(eta.to_wall());

@@ -35,3 +35,10 @@ mod memory_without_faults {
     crate::ledger::cases!(crate::rooms::WithoutFaults);
     crate::backend::cases!(crate::rooms::WithoutFaults);
 }
+
+#[cfg(feature = "embedded")]
+mod embedded {
+    crate::broker::cases!(crate::rooms::Embedded);
+    crate::ledger::cases!(crate::rooms::Embedded);
+    crate::backend::cases!(crate::rooms::Embedded);
+}

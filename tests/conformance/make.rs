@@ -124,6 +124,7 @@ pub(crate) fn grant(label: &str, id: &str) -> Grant {
         name: name("work"),
         queue: queue("q"),
         session: session_id(id),
+        attach: 0,
         worker: format!("worker of {id}"),
         request_id: None,
         attempts_before: 0,

@@ -71,6 +71,70 @@ impl FusedRoom for Memory {
     }
 }
 
+/// The embedded rooms in a directory of their own.
+#[cfg(feature = "embedded")]
+pub(crate) struct Embedded {
+    clock: Arc<TestClock>,
+    broker: Arc<broker::embedded::Broker>,
+    ledger: Arc<ledger::embedded::Ledger>,
+    backend: Arc<backend::embedded::Backend>,
+    // Declared last, so that it is removed after the store in it is closed.
+    directory: tempfile::TempDir,
+}
+
+#[cfg(feature = "embedded")]
+impl Embedded {
+    fn open_in(directory: tempfile::TempDir, clock: Arc<TestClock>) -> Self {
+        let engine = lineshaft::engine::Engine::open(directory.path(), Default::default()).expect("the engine");
+        let broker = broker::embedded::Broker::open(engine.clone(), clock.clone()).expect("the broker");
+        let ledger = ledger::embedded::Ledger::open(engine.clone(), clock.clone()).expect("the ledger");
+        let backend = backend::embedded::Backend::new(engine);
+        Self { broker: Arc::new(broker), ledger: Arc::new(ledger), backend: Arc::new(backend), clock, directory }
+    }
+}
+
+#[cfg(feature = "embedded")]
+impl Room for Embedded {
+    async fn open(clock: Arc<TestClock>) -> Self {
+        Self::open_in(tempfile::tempdir().expect("a directory"), clock)
+    }
+
+    fn clock(&self) -> &TestClock {
+        &self.clock
+    }
+
+    async fn reopen(self) -> Result<Self, &'static str> {
+        // A copy of the files as they are is what a process finds whose predecessor was killed.
+        let copy = tempfile::tempdir().expect("a directory");
+        for entry in std::fs::read_dir(self.directory.path()).expect("the directory") {
+            let entry = entry.expect("a file");
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("a copy");
+        }
+        Ok(Self::open_in(copy, self.clock.clone()))
+    }
+}
+
+#[cfg(feature = "embedded")]
+impl BrokerRoom for Embedded {
+    fn broker(&self) -> Arc<dyn Broker> {
+        self.broker.clone()
+    }
+}
+
+#[cfg(feature = "embedded")]
+impl LedgerRoom for Embedded {
+    fn ledger(&self) -> Arc<dyn Ledger> {
+        self.ledger.clone()
+    }
+}
+
+#[cfg(feature = "embedded")]
+impl BackendRoom for Embedded {
+    fn backend(&self) -> Arc<dyn Backend> {
+        self.backend.clone()
+    }
+}
+
 /// The model of a broker without any power that it may lack.
 pub(crate) struct Plain(Memory);
 

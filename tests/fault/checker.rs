@@ -28,39 +28,39 @@ fn lines(path: &Path) -> Vec<Line> {
 }
 
 /// How many lines of an event a file has.
-pub fn count(path: &Path, event: &str) -> usize {
+pub(crate) fn count(path: &Path, event: &str) -> usize {
     std::fs::read_to_string(path).unwrap_or_default().matches(&format!(" {event} ")).count()
 }
 
 /// Ids that producers saw accepted.
-pub fn accepted(paths: &[&Path]) -> Vec<String> {
+pub(crate) fn accepted(paths: &[&Path]) -> Vec<String> {
     paths.iter().flat_map(|path| lines(path)).filter(|l| l.event == "accepted").map(|l| l.task).collect()
 }
 
 /// One life of a worker process.
 #[derive(Debug)]
-pub struct Life<'a> {
+pub(crate) struct Life<'a> {
     /// Its witness file.
-    pub file: &'a Path,
+    pub(crate) file: &'a Path,
     /// When it was killed, on the clock of the witnesses; `None`: it lives.
-    pub killed_at: Option<u128>,
+    pub(crate) killed_at: Option<u128>,
 }
 
 /// What was found wrong, and how much was looked at.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub(crate) struct Findings {
     /// Attempts begun.
-    pub begun: usize,
+    pub(crate) begun: usize,
     /// Attempts begun more than once for one task: allowed where the first worker was killed.
-    pub again: usize,
+    pub(crate) again: usize,
     /// Tasks with two recorded outcomes.
-    pub ended_twice: Vec<String>,
+    pub(crate) ended_twice: Vec<String>,
     /// Tasks begun while another worker was alive with its lease kept.
-    pub overlapped: Vec<String>,
+    pub(crate) overlapped: Vec<String>,
 }
 
 /// Reads the files of all workers' lives.
-pub fn check(lives: &[Life<'_>]) -> Findings {
+pub(crate) fn check(lives: &[Life<'_>]) -> Findings {
     struct Attempt {
         from: u128,
         until: u128,

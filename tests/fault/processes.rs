@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 const START_MAX: Duration = Duration::from_secs(30);
 
 /// Time on the clock of the witnesses, ns.
-pub fn now() -> u128 {
+pub(crate) fn now() -> u128 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     u128::try_from(time.tv_sec).unwrap_or_default() * 1_000_000_000 + u128::try_from(time.tv_nsec).unwrap_or_default()
 }
 
 /// Waits until `done` answers something; panics with `what` after `max`.
-pub fn until<T>(what: &str, max: Duration, mut done: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, max: Duration, mut done: impl FnMut() -> Option<T>) -> T {
     #[allow(clippy::disallowed_methods)]
     let start = Instant::now();
     loop {
@@ -30,23 +30,23 @@ pub fn until<T>(what: &str, max: Duration, mut done: impl FnMut() -> Option<T>) 
 }
 
 /// A signal to a process that this test started.
-pub fn signal(child: &Child, signal: rustix::process::Signal) {
+pub(crate) fn signal(child: &Child, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_child(child);
     rustix::process::kill_process(pid, signal).expect("the process is there");
 }
 
 /// The server, through its lives.
-pub struct Server {
+pub(crate) struct Server {
     dir: tempfile::TempDir,
     env: Vec<(String, String)>,
     child: Option<Child>,
     /// `127.0.0.1:PORT`; the same in every life.
-    pub address: String,
+    pub(crate) address: String,
 }
 
 impl Server {
     /// Starts a server in a directory of its own, with short leases.
-    pub fn start(env: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let config = "leases:\n  lease_duration: 2s\n  heartbeat_interval: 500ms\n";
         std::fs::write(dir.path().join("config.yml"), config).expect("can be written");
@@ -56,7 +56,7 @@ impl Server {
     }
 
     /// The next life; the last one must be over.
-    pub fn life(&mut self, env: &[(&str, &str)]) {
+    pub(crate) fn life(&mut self, env: &[(&str, &str)]) {
         assert!(self.child.is_none(), "the server still runs");
         self.env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("a log");
@@ -88,14 +88,14 @@ impl Server {
     }
 
     /// `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut child = self.child.take().expect("it runs");
         child.kill().expect("it can be killed");
         child.wait().expect("it ends");
     }
 
     /// Waits for the server to end by itself, as a failpoint makes it.
-    pub fn ended(&mut self, max: Duration) -> bool {
+    pub(crate) fn ended(&mut self, max: Duration) -> bool {
         let mut child = self.child.take().expect("it runs");
         #[allow(clippy::disallowed_methods)]
         let start = Instant::now();
@@ -111,22 +111,22 @@ impl Server {
     }
 
     /// True while the process runs.
-    pub fn runs(&mut self) -> bool {
+    pub(crate) fn runs(&mut self) -> bool {
         self.child.as_mut().is_some_and(|c| matches!(c.try_wait(), Ok(None)))
     }
 
     /// Sends a signal.
-    pub fn signal(&self, which: rustix::process::Signal) {
+    pub(crate) fn signal(&self, which: rustix::process::Signal) {
         signal(self.child.as_ref().expect("it runs"), which);
     }
 
     /// `http://ADDRESS`.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
     /// Where its data and files of the test are.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
 
@@ -135,7 +135,7 @@ impl Server {
     }
 
     /// What it logged in all its lives.
-    pub fn log_text(&self) -> String {
+    pub(crate) fn log_text(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }
 }
@@ -150,23 +150,23 @@ impl Drop for Server {
 }
 
 /// A worker or producer process.
-pub struct Program {
-    pub child: Child,
+pub(crate) struct Program {
+    pub(crate) child: Child,
     /// Its witness file.
-    pub file: PathBuf,
+    pub(crate) file: PathBuf,
     /// When it was killed.
-    pub killed_at: Option<u128>,
+    pub(crate) killed_at: Option<u128>,
 }
 
 impl Program {
     /// Starts a worker that writes to a file of its own.
-    pub fn worker(server: &Server, name: &str, concurrency: u32) -> Self {
+    pub(crate) fn worker(server: &Server, name: &str, concurrency: u32) -> Self {
         let file = server.dir().join(format!("{name}.witness"));
         Self::spawn(&["worker", &server.url(), &text(&file), name, &concurrency.to_string()], file)
     }
 
     /// Starts a producer of so many tasks.
-    pub fn producer(server: &Server, prefix: &str, count: u64) -> Self {
+    pub(crate) fn producer(server: &Server, prefix: &str, count: u64) -> Self {
         let file = server.dir().join(format!("{prefix}.witness"));
         Self::spawn(&["producer", &server.url(), &text(&file), prefix, &count.to_string()], file)
     }
@@ -182,7 +182,7 @@ impl Program {
     }
 
     /// `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         // Before the signal: an attempt is the worker's until then at least.
         self.killed_at = Some(now());
         self.child.kill().expect("it can be killed");

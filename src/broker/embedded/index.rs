@@ -135,7 +135,7 @@ struct State {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Index(Mutex<State>);
 
 /// A caller of `ready`, until dropped.
@@ -148,9 +148,11 @@ pub(super) struct Waiter<'a> {
 }
 
 impl Index {
-    /// An index whose receipts differ from those of every other one: `seed` differs by start.
-    pub(super) fn new(seed: u64) -> Self {
-        Self(Mutex::new(State { nonce: seed, ..State::default() }))
+    /// An empty index, whose receipts differ from those of every other one.
+    pub(super) fn new() -> Self {
+        // Not the time: a clock may show the same twice.
+        let (nonce, _) = uuid::Uuid::new_v4().as_u64_pair();
+        Self(Mutex::new(State { nonce, ..State::default() }))
     }
 
     /// Enters messages, and wakes who waits for them.
@@ -477,7 +479,7 @@ mod tests {
 
     #[test]
     fn names_that_come_and_go_leave_nothing_behind() {
-        let index = Index::new(0);
+        let index = Index::new();
         let queue = QueueName::trusted("q");
         for order in 0..10 {
             let name = TaskName::trusted(format!("name-{order}"));

@@ -70,7 +70,7 @@ impl Broker {
     /// [`StoreError::Unavailable`]; [`StoreError::Corrupt`] if a message cannot be read.
     pub fn open(engine: Engine, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let now = clock.wall();
-        let index = Index::new(now.0);
+        let index = Index::new();
         let mut last = 0;
         let mut failure = None;
         engine.read(|records| {

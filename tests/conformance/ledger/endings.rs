@@ -35,7 +35,7 @@ pub(crate) async fn a_lost_worker_costs_an_attempt_and_is_remembered<R: LedgerRo
     let one = LostAttempt { attempt: 1, worker: "worker of s1".to_owned(), at: START };
     let status = ledger.lookup(&[first.id]).await.expect("lookup");
     let [LeaseStatus::Released(seen)] = status.as_slice() else { panic!("{status:?}") };
-    assert_eq!(seen.lost, [one.clone()]);
+    assert_eq!(seen.lost, std::slice::from_ref(&one));
     let second = lease(&ledger, "a", "s2").await;
     assert_eq!((second.attempt, second.lost.as_slice()), (2, [one.clone()].as_slice()));
     let at = later(START, 9);

@@ -75,6 +75,19 @@ pub(crate) async fn without_a_session_nothing_is_granted<R: LedgerRoom>(room: R)
     Ok(())
 }
 
+pub(crate) async fn under_an_outdated_attach_nothing_is_granted<R: LedgerRoom>(room: R) -> Outcome {
+    let ledger = room.ledger();
+    attach(&ledger, &["s1"]).await;
+    let old = Grant { attach: 1, ..grant("a", "s1") };
+    assert_eq!(ledger.attach(&session("s1", 2)).await, Ok(true));
+    assert_eq!(begin(&ledger, &old).await, Begun::NoSession);
+    assert_eq!(ledger.standing(&[key("a")]).await, Ok(vec![Standing::Open]));
+    assert!(matches!(begin(&ledger, &Grant { attach: 2, ..old }).await, Begun::Run(_)));
+    // A unary call asks under none.
+    assert!(matches!(begin(&ledger, &grant("b", "s1")).await, Begun::Run(_)));
+    Ok(())
+}
+
 pub(crate) async fn what_is_held_or_decided_is_so_for_anybody<R: LedgerRoom>(room: R) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;

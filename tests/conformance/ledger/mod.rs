@@ -38,6 +38,7 @@ macro_rules! cases {
                 a_message_with_a_live_lease_is_held
                 a_message_with_a_decision_is_decided
                 without_a_session_nothing_is_granted
+                under_an_outdated_attach_nothing_is_granted
                 what_is_held_or_decided_is_so_for_anybody
                 of_grants_of_one_message_at_the_same_time_one_runs
                 tokens_grow_with_every_grant

@@ -1,0 +1,173 @@
+//! The embedded ledger: the truth about attempts in the engine's file.
+//!
+//! Each call is one job of the committer, so calls are compared one after another and answered once they are durable.
+//! Renewal numbers are in memory, the sessions themselves are not.
+
+mod attempt;
+mod ends;
+mod layout;
+mod leases;
+mod sessions;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::clock::{Clock, WallTime};
+use crate::engine::{self, Engine};
+use crate::error::StoreError;
+use crate::task::{LeaseId, MessageKey, SessionId};
+
+use super::{
+    Begun, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, LocalNotices, Notices, Session, Standing,
+    Undone, Verdict,
+};
+
+pub(crate) use ends::decide_in;
+
+/// The embedded ledger. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    engine: Engine,
+    clock: Arc<dyn Clock>,
+    renewals: Arc<sessions::Renewals>,
+    notices: Arc<LocalNotices>,
+}
+
+impl Ledger {
+    /// The ledger in `engine`. Reads its sessions; all their renewal numbers begin anew.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; [`StoreError::Corrupt`] if a session cannot be read.
+    pub fn open(engine: Engine, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
+        let renewals = Arc::new(sessions::Renewals::load(&engine)?);
+        Ok(Self { engine, clock, renewals, notices: Arc::default() })
+    }
+}
+
+#[async_trait]
+impl super::Ledger for Ledger {
+    fn name(&self) -> &'static str {
+        engine::NAME
+    }
+
+    fn replicas(&self) -> bool {
+        false
+    }
+
+    async fn attach(&self, session: &Session) -> Result<bool, StoreError> {
+        let (renewals, session) = (Arc::clone(&self.renewals), session.clone());
+        self.engine.write(move |txn| sessions::attach_in(txn, &renewals, &session)).await
+    }
+
+    async fn session(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
+        self.engine.read(|records| sessions::read(records, id))
+    }
+
+    async fn sessions(&self, after: Option<&SessionId>, max: usize) -> Result<Vec<Session>, StoreError> {
+        self.engine.read(|records| sessions::page(records, after, max))
+    }
+
+    async fn renew(&self, sessions: &[SessionId]) -> Result<Vec<bool>, StoreError> {
+        Ok(self.renewals.raise(sessions))
+    }
+
+    async fn renewals(&self) -> Result<Vec<(SessionId, u64)>, StoreError> {
+        Ok(self.renewals.all())
+    }
+
+    async fn close(&self, session: &SessionId, renewal: Option<u64>) -> Result<Option<Vec<Lease>>, StoreError> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let (renewals, id) = (Arc::clone(&self.renewals), session.clone());
+        let (undo, undo_id) = (Arc::clone(&self.renewals), session.clone());
+        // Not `write`: if the commit fails, the session must be renewable again even though nobody waits any more.
+        self.engine.enqueue(
+            move |txn| sessions::close_in(txn, &renewals, &id, renewal),
+            move |result| {
+                if result.is_err() {
+                    undo.undo_close(&undo_id);
+                }
+                // An error says that nobody waits any more.
+                let _ = answer.send(result);
+            },
+        )?;
+        answered.await.unwrap_or_else(|_| {
+            Err(StoreError::OutcomeUnknown { store: engine::NAME, why: "the committer has stopped".to_owned() })
+        })
+    }
+
+    async fn orphans(&self, max: usize) -> Result<Vec<Lease>, StoreError> {
+        self.engine.read(|records| leases::orphans(records, max))
+    }
+
+    async fn begin(&self, grants: &[Grant]) -> Result<Vec<Begun>, StoreError> {
+        let (grants, now) = (grants.to_vec(), self.clock.wall());
+        self.engine.write(move |txn| leases::begin_in(txn, &grants, now)).await
+    }
+
+    async fn lookup(&self, leases: &[LeaseId]) -> Result<Vec<LeaseStatus>, StoreError> {
+        self.engine.read(|records| {
+            let status = |lease: &LeaseId| {
+                let attempt = layout::attempt(records, &lease.message)?;
+                Ok(attempt.map_or(LeaseStatus::Gone, |attempt| attempt.status(lease)))
+            };
+            leases.iter().map(status).collect()
+        })
+    }
+
+    async fn standing(&self, messages: &[MessageKey]) -> Result<Vec<Standing>, StoreError> {
+        self.engine.read(|records| {
+            let standing = |message: &MessageKey| {
+                let attempt = layout::attempt(records, message)?;
+                Ok(attempt.map_or(Standing::Open, |attempt| attempt.standing(message)))
+            };
+            messages.iter().map(standing).collect()
+        })
+    }
+
+    async fn leases(&self, query: &LeaseQuery) -> Result<Vec<Lease>, StoreError> {
+        self.engine.read(|records| leases::list(records, query))
+    }
+
+    async fn release(&self, items: &[(LeaseId, Ending)]) -> Result<Vec<Verdict>, StoreError> {
+        let (items, now) = (items.to_vec(), self.clock.wall());
+        self.engine.write(move |txn| ends::release_in(txn, &items, now)).await
+    }
+
+    async fn decide(&self, decisions: &[Decision]) -> Result<Vec<Verdict>, StoreError> {
+        let decisions = decisions.to_vec();
+        self.engine.write(move |txn| ends::decide_all_in(txn, &decisions)).await
+    }
+
+    async fn undone(&self, before: WallTime, max: usize) -> Result<Vec<Undone>, StoreError> {
+        self.engine.read(|records| ends::undone(records, before, max))
+    }
+
+    async fn done(&self, messages: &[MessageKey], at: WallTime) -> Result<(), StoreError> {
+        let messages = messages.to_vec();
+        self.engine.write(move |txn| ends::done_in(txn, &messages, at)).await
+    }
+
+    async fn bury(&self, dead: &[DeadTask]) -> Result<(), StoreError> {
+        let dead = dead.to_vec();
+        self.engine.write(move |txn| dead.iter().try_for_each(|dead| ends::bury_in(txn, dead))).await
+    }
+
+    async fn dead(&self, after: Option<&MessageKey>, max: usize) -> Result<Vec<DeadTask>, StoreError> {
+        self.engine.read(|records| ends::dead(records, after, max))
+    }
+
+    async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
+        loop {
+            let swept = self.engine.write(move |txn| ends::sweep_in(txn, now)).await?;
+            // A job may meet overtaken entries only; 0 must mean that nothing is left.
+            if swept.forgotten > 0 || !swept.is_unfinished {
+                return Ok(swept.forgotten);
+            }
+        }
+    }
+
+    fn notices(&self) -> &dyn Notices {
+        &*self.notices
+    }
+}

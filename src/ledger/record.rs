@@ -1,0 +1,217 @@
+//! The stored form of what a ledger keeps, for rooms whose format is ours: protobuf messages, so that fields can be added
+//! and old records still read.
+
+use bytes::Bytes;
+
+use crate::backend::record::StateWriteRecord;
+use crate::broker::record::NewTaskRecord;
+use crate::clock::WallTime;
+use crate::task::record::RecordError;
+use crate::task::{MessageKey, QueueName, SessionId, TaskId, TaskName};
+
+use super::{DeadTask, Effects, LostAttempt, Session, Subscription};
+
+/// A [`Session`] as stored.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct SessionRecord {
+    /// See [`Session::id`].
+    #[prost(string, tag = "1")]
+    pub id: String,
+    /// See [`Session::secret_hash`], 32 bytes.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub secret_hash: Bytes,
+    /// See [`Session::worker`].
+    #[prost(string, tag = "3")]
+    pub worker: String,
+    /// See [`Session::language`].
+    #[prost(string, tag = "4")]
+    pub language: String,
+    /// See [`Session::version`].
+    #[prost(string, tag = "5")]
+    pub version: String,
+    /// See [`Session::subscriptions`].
+    #[prost(message, repeated, tag = "6")]
+    pub subscriptions: Vec<SubscriptionRecord>,
+    /// See [`Session::concurrency`].
+    #[prost(uint32, tag = "7")]
+    pub concurrency: u32,
+    /// See [`Session::attach`].
+    #[prost(uint64, tag = "8")]
+    pub attach: u64,
+}
+
+/// A [`Subscription`] as stored.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct SubscriptionRecord {
+    /// See [`Subscription::queue`].
+    #[prost(string, tag = "1")]
+    pub queue: String,
+    /// See [`Subscription::names`].
+    #[prost(string, repeated, tag = "2")]
+    pub names: Vec<String>,
+    /// See [`Subscription::weight`].
+    #[prost(uint32, tag = "3")]
+    pub weight: u32,
+}
+
+/// A [`LostAttempt`] as stored.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct LostRecord {
+    /// See [`LostAttempt::attempt`].
+    #[prost(uint32, tag = "1")]
+    pub attempt: u32,
+    /// See [`LostAttempt::worker`].
+    #[prost(string, tag = "2")]
+    pub worker: String,
+    /// See [`LostAttempt::at`], unix ns.
+    #[prost(fixed64, tag = "3")]
+    pub at: u64,
+}
+
+/// [`Effects`] as stored.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct EffectsRecord {
+    /// See [`Effects::states`].
+    #[prost(message, repeated, tag = "1")]
+    pub states: Vec<StateWriteRecord>,
+    /// See [`Effects::publish`].
+    #[prost(message, repeated, tag = "2")]
+    pub publish: Vec<NewTaskRecord>,
+}
+
+/// A [`DeadTask`] as stored.
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+pub struct DeadRecord {
+    /// See [`DeadTask::message`].
+    #[prost(string, tag = "1")]
+    pub message: String,
+    /// See [`DeadTask::task`].
+    #[prost(string, tag = "2")]
+    pub task: String,
+    /// See [`DeadTask::name`].
+    #[prost(string, tag = "3")]
+    pub name: String,
+    /// See [`DeadTask::queue`].
+    #[prost(string, tag = "4")]
+    pub queue: String,
+    /// See [`DeadTask::reason`].
+    #[prost(string, tag = "5")]
+    pub reason: String,
+    /// See [`DeadTask::lost`].
+    #[prost(message, repeated, tag = "6")]
+    pub lost: Vec<LostRecord>,
+    /// See [`DeadTask::at`], unix ns.
+    #[prost(fixed64, tag = "7")]
+    pub at: u64,
+    /// See [`DeadTask::body`].
+    #[prost(bytes = "bytes", tag = "8")]
+    pub body: Bytes,
+}
+
+impl From<&Session> for SessionRecord {
+    fn from(session: &Session) -> Self {
+        let subscription = |subscription: &Subscription| SubscriptionRecord {
+            queue: subscription.queue.to_string(),
+            names: subscription.names.iter().map(ToString::to_string).collect(),
+            weight: subscription.weight,
+        };
+        Self {
+            id: session.id.to_string(),
+            secret_hash: Bytes::copy_from_slice(&session.secret_hash),
+            worker: session.worker.clone(),
+            language: session.language.clone(),
+            version: session.version.clone(),
+            subscriptions: session.subscriptions.iter().map(subscription).collect(),
+            concurrency: session.concurrency,
+            attach: session.attach,
+        }
+    }
+}
+
+impl TryFrom<SessionRecord> for Session {
+    type Error = RecordError;
+
+    fn try_from(record: SessionRecord) -> Result<Self, RecordError> {
+        let subscription = |subscription: SubscriptionRecord| Subscription {
+            queue: QueueName::trusted(subscription.queue),
+            names: subscription.names.into_iter().map(TaskName::trusted).collect(),
+            weight: subscription.weight,
+        };
+        Ok(Self {
+            id: SessionId::trusted(record.id),
+            secret_hash: record
+                .secret_hash
+                .as_ref()
+                .try_into()
+                .map_err(|_| RecordError::Missing("the secret's hash"))?,
+            worker: record.worker,
+            language: record.language,
+            version: record.version,
+            subscriptions: record.subscriptions.into_iter().map(subscription).collect(),
+            concurrency: record.concurrency,
+            attach: record.attach,
+        })
+    }
+}
+
+impl From<&LostAttempt> for LostRecord {
+    fn from(lost: &LostAttempt) -> Self {
+        Self { attempt: lost.attempt, worker: lost.worker.clone(), at: lost.at.0 }
+    }
+}
+
+impl From<LostRecord> for LostAttempt {
+    fn from(record: LostRecord) -> Self {
+        Self { attempt: record.attempt, worker: record.worker, at: WallTime(record.at) }
+    }
+}
+
+impl From<&Effects> for EffectsRecord {
+    fn from(effects: &Effects) -> Self {
+        Self {
+            states: effects.states.iter().map(Into::into).collect(),
+            publish: effects.publish.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl TryFrom<EffectsRecord> for Effects {
+    type Error = RecordError;
+
+    fn try_from(record: EffectsRecord) -> Result<Self, RecordError> {
+        Ok(Self {
+            states: record.states.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
+            publish: record.publish.into_iter().map(Into::into).collect(),
+        })
+    }
+}
+
+impl From<&DeadTask> for DeadRecord {
+    fn from(dead: &DeadTask) -> Self {
+        Self {
+            message: dead.message.to_string(),
+            task: dead.task.to_string(),
+            name: dead.name.to_string(),
+            queue: dead.queue.to_string(),
+            reason: dead.reason.clone(),
+            lost: dead.lost.iter().map(Into::into).collect(),
+            at: dead.at.0,
+            body: dead.body.clone(),
+        }
+    }
+}
+
+impl From<DeadRecord> for DeadTask {
+    fn from(record: DeadRecord) -> Self {
+        Self {
+            message: MessageKey::trusted(record.message),
+            task: TaskId::trusted(record.task),
+            name: TaskName::trusted(record.name),
+            queue: QueueName::trusted(record.queue),
+            reason: record.reason,
+            lost: record.lost.into_iter().map(Into::into).collect(),
+            at: WallTime(record.at),
+            body: record.body,
+        }
+    }
+}
