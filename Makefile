@@ -14,7 +14,8 @@ build:
 	cargo build --release --locked
 
 test:
-	cargo test --release --workspace --locked
+	cargo test --release --workspace --locked --lib --bins --examples
+	cargo test --release --workspace --locked --doc
 	@tests/lib/exported.sh
 
 ci:

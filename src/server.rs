@@ -16,7 +16,7 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::api::{self, Api, layer};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Embedded};
 use crate::failpoint::Failpoints;
 use crate::service::{Service, Stores};
 
@@ -41,6 +41,9 @@ const HEADER_BYTES_MAX: u32 = 16 << 10;
 /// A server that cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
+    /// The store cannot be opened; nothing that is stored was changed.
+    #[error("{0}")]
+    Store(String),
     /// The address cannot be listened on.
     #[error("cannot listen on {addr}: {why}")]
     Listen {
@@ -171,12 +174,19 @@ fn routes(api: Api, health: &HealthReporter) -> Result<Routes, ServerError> {
 /// Opens the stores that a configuration names.
 ///
 /// # Errors
-/// The directory cannot be used.
-pub fn open(_embedded: &crate::config::Embedded, clock: Arc<dyn Clock>) -> anyhow::Result<Stores> {
-    Ok(Stores {
-        broker: Arc::new(crate::broker::memory::Broker::new(clock.clone())),
-        ledger: Arc::new(crate::ledger::memory::Ledger::new(clock)),
-        backend: Arc::new(crate::backend::memory::Backend::new()),
-        fused: None,
-    })
+/// [`ServerError::Store`]: the directory cannot be used; it is as it was.
+#[cfg(feature = "embedded")]
+pub fn open(embedded: &Embedded, clock: Arc<dyn Clock>) -> Result<Stores, ServerError> {
+    let stores = crate::fused::embedded::open(&embedded.dir, crate::engine::Options::default(), clock)
+        .map_err(|why| ServerError::Store(why.to_string()))?;
+    Ok(Stores { broker: stores.broker, ledger: stores.ledger, backend: stores.backend, fused: Some(stores.fused) })
+}
+
+/// Refuses: this build has no store.
+///
+/// # Errors
+/// [`ServerError::Store`].
+#[cfg(not(feature = "embedded"))]
+pub fn open(_: &Embedded, _: Arc<dyn Clock>) -> Result<Stores, ServerError> {
+    Err(ServerError::Store("this build has no store: build with `--features embedded`".to_owned()))
 }

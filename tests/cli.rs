@@ -67,7 +67,7 @@ fn a_wrong_command_line_is_exit_code_2_and_says_what_is_wrong() {
         (vec!["send"], "<NAME>"),
         (vec!["send", "add", "int8:300"], "300 is out of range for int8"),
         (vec!["send", "add", "18446744073709551616"], "string:"),
-        (vec!["send", "add", "--delay", "5"], "250ms"),
+        (vec!["send", "add", "--delay", "5 s"], "500ms"),
         (vec!["send", "add", "--eta", "tomorrow"], "2026-11-24T18:00:00Z"),
         (vec!["send", "add", "--eta", "2030-01-01T00:00:00Z", "--delay", "5s"], "cannot be used with"),
         (vec!["send", "add", "--priority", "256"], "256"),
@@ -271,10 +271,7 @@ fn what_waits_is_shown_without_being_taken() {
     assert_eq!(server.json(&["pending", "--delayed", "--page-size", "1"]).len(), 2);
     assert_eq!(server.json(&["pending", "--delayed", "--limit", "1"]).len(), 1);
     let table = stdout(&server.run(&["pending", "--delayed"]));
-    assert!(
-        table.contains(&second) && table.contains("in 59 min") && table.contains("no worker takes this name"),
-        "{table}"
-    );
+    assert!(table.contains(&second) && table.contains("in 59 min") && table.contains("no worker for it"), "{table}");
     assert_eq!(server.json(&["state", &first])[0]["status"], "PENDING");
 }
 

@@ -149,6 +149,17 @@ fn decisions_are_numbered_and_complete() {
 }
 
 #[test]
+fn every_document_is_built_with_the_code() {
+    let documents: Vec<_> = files(&root().join("src/docs"))
+        .iter()
+        .filter(|f| f.extension().is_some_and(|e| e == "md"))
+        .map(|f| f.strip_prefix(root().join("src/docs")).unwrap().to_str().unwrap().replace('\\', "/"))
+        .collect();
+    assert!(!documents.is_empty());
+    assert_none(documents::unbuilt(&documents, &read("src/docs/mod.rs")));
+}
+
+#[test]
 fn links_between_documents_lead_somewhere() {
     let broken = texts()
         .iter()

@@ -157,6 +157,38 @@ mod tests {
         assert!(!complete(&mut HeaderMap::new(), "/", 1));
     }
 
+    #[derive(Clone)]
+    struct Never;
+
+    impl Service<Request<Body>> for Never {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = std::future::Pending<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            std::future::pending()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_callers_deadline_is_told_with_a_reason_and_before_tonic_tells_it_without() {
+        let mut service = Details { message_bytes_max: 1 }.layer(Never);
+        let request = Request::builder()
+            .header("content-type", "application/grpc")
+            .header(TIMEOUT, "100m")
+            .body(Body::empty())
+            .unwrap();
+        let from = tokio::time::Instant::now();
+        let response = service.call(request).await.unwrap();
+        assert!(from.elapsed() < Duration::from_millis(100), "{:?}", from.elapsed());
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    }
+
     fn reason(status: &Status) -> String {
         use tonic_types::StatusExt;
         status.get_details_error_info().unwrap().reason

@@ -1,5 +1,5 @@
 //! The gRPC edge: authenticate, validate, translate. No policy: a call becomes domain words, goes to
-//! [`Service`](crate::service::Service), and its answer is put into the protocol's words.
+//! [`Service`], and its answer is put into the protocol's words.
 //!
 //! One file per gRPC service; `convert` has every rule about fields, `status` every error.
 

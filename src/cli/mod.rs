@@ -1,4 +1,6 @@
 //! The command line: one file per subcommand, on the Rust client.
+//!
+#![doc = include_str!("../docs/cli.md")]
 
 use std::process::ExitCode;
 

@@ -3,14 +3,11 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde_json::{Map, Number, Value};
 
 use super::{Exit, Failure, span};
 use crate::clock::{Clock, SystemClock, WallTime};
-
-/// The width of a table where there is no terminal to ask, columns.
-const WIDTH_DEFAULT: u16 = 120;
 
 /// The longest text of arguments, results or an error in a table, characters; `--json` is never cut.
 const CELL_CHARS_MAX: usize = 200;
@@ -59,14 +56,22 @@ pub fn colours(stream: &impl IsTerminal) -> bool {
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// A table with these headings, as wide as the terminal.
+/// A table with these headings. On a terminal it is as wide as that, and cells are wrapped, except those of the first
+/// column: ids stay in one piece to be copied. Elsewhere every row is one line, for `grep` and its like.
 pub fn table<const N: usize>(headings: [&str; N]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(headings);
-    table.set_width(width());
-    for column in table.column_iter_mut() {
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(headings);
+    if let Some(width) = width() {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
+    for (number, column) in table.column_iter_mut().enumerate() {
         // Columns are set apart by two spaces, and begin at the left edge.
         column.set_padding((0, 2));
+        let heading = headings.get(number).map_or(0, |heading| heading.len());
+        column.set_constraint(match number {
+            0 => ColumnConstraint::ContentWidth,
+            _ => ColumnConstraint::LowerBoundary(Width::Fixed(u16::try_from(heading + 2).unwrap_or(0))),
+        });
     }
     table
 }
@@ -74,7 +79,7 @@ pub fn table<const N: usize>(headings: [&str; N]) -> Table {
 /// Prints a table, without the spaces that fill its last column.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn print_table(table: &Table) -> Result<(), Failure> {
     for row in table.lines() {
         line(row.trim_end())?;
@@ -82,18 +87,13 @@ pub fn print_table(table: &Table) -> Result<(), Failure> {
     Ok(())
 }
 
-fn width() -> u16 {
-    let asked = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).filter(|columns| *columns > 0);
-    asked.unwrap_or_else(|| {
-        rustix::termios::tcgetwinsize(io::stdout())
-            .ok()
-            .map(|size| size.ws_col)
-            .filter(|c| *c > 0)
-            .unwrap_or(WIDTH_DEFAULT)
-    })
+// Columns: as COLUMNS says, else as the terminal is wide; none if it is no terminal.
+fn width() -> Option<u16> {
+    let asked = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    asked.or_else(|| Some(rustix::termios::tcgetwinsize(io::stdout()).ok()?.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// Text for a cell: on one line, control characters escaped, cut at [`CELL_CHARS_MAX`].
+/// Text for a cell: on one line, control characters escaped, cut at 200 characters.
 pub fn cell(text: &str) -> String {
     let mut shown = String::new();
     for (count, c) in text.chars().enumerate() {

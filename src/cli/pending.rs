@@ -75,7 +75,7 @@ fn row(pending: &PendingTask) -> [String; 7] {
     let note = if !pending.undecodable.is_empty() {
         format!("no task: {}", pending.undecodable)
     } else if pending.unclaimed {
-        "no worker takes this name".to_owned()
+        "no worker for it".to_owned()
     } else {
         String::new()
     };

@@ -42,7 +42,7 @@ impl Remote {
         if self.server.contains("://") { self.server.clone() } else { format!("http://{}", self.server) }
     }
 
-    /// Connects, at most [`CONNECT_TIMEOUT`] long.
+    /// Connects, at most 5 s long.
     ///
     /// # Errors
     /// [`Exit::Usage`] for an address that is none; [`Exit::Unavailable`] if nothing answers there.

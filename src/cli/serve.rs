@@ -10,7 +10,7 @@ use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::SystemClock;
-use crate::config::{self, Config, Sources};
+use crate::config::{self, Config, Embedded, Sources};
 use crate::failpoint::Failpoints;
 use crate::server::{Server, open};
 use crate::telemetry;
@@ -54,7 +54,11 @@ impl Command {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        match serve(&loaded.config).await {
+        let embedded = match config::combination(&loaded.config) {
+            Ok(embedded) => embedded,
+            Err(error) => return told(2, &error),
+        };
+        match serve(&loaded.config, &embedded).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => told(1, &format!("{error:#}")),
         }
@@ -83,15 +87,15 @@ fn told(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn serve(config: &Config) -> anyhow::Result<()> {
-    let embedded = config::combination(config)?;
+async fn serve(config: &Config, embedded: &Embedded) -> anyhow::Result<()> {
     let plan = std::env::var(FAILPOINTS).unwrap_or_default();
     let failpoints = Failpoints::parse(&plan).map_err(anyhow::Error::msg)?;
     // Before anything is opened, so that a signal that comes meanwhile is kept.
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let clock = Arc::new(SystemClock);
-    let stores = open(&embedded, clock.clone())?;
+    // Reading a large store takes a while, and nothing else has to run meanwhile.
+    let stores = open(embedded, clock.clone())?;
     let server = Server::bind(config, stores, clock, failpoints).await?;
     // Programs read this line to learn the port.
     let line = writeln!(std::io::stdout(), "listening on http://{}", server.addr());

@@ -86,6 +86,9 @@ fn from_environment(variables: &[(String, String)], warnings: &mut Vec<String>) 
         let of_section = |section: &str| name.starts_with(&format!("LINESHAFT_{}_", section.to_uppercase()));
         if let Some((section, _)) = ours.iter().find(|(section, _)| !section.is_empty() && of_section(section)) {
             let key = name.strip_prefix(&format!("LINESHAFT_{}_", section.to_uppercase())).unwrap_or(name);
+            if is_service_link(key) {
+                continue;
+            }
             return Err(keys::unknown("the environment", keys::dotted(section, &key.to_lowercase()), &ours));
         }
         if VARIABLES_NOT_USED_YET.contains(&name.as_str()) {
@@ -93,6 +96,12 @@ fn from_environment(variables: &[(String, String)], warnings: &mut Vec<String>) 
         }
     }
     Ok(found)
+}
+
+// Kubernetes gives every container variables about each service beside it: those of one that is called `lineshaft-server`
+// would look like ours.
+fn is_service_link(key: &str) -> bool {
+    key == "PORT" || ["PORT_", "SERVICE_HOST", "SERVICE_PORT"].iter().any(|start| key.starts_with(start))
 }
 
 /// A text from the environment or the command line as the value of its key: only what is a number or a truth in the
@@ -217,6 +226,14 @@ mod tests {
         assert!(text.contains("config.yml"), "{text}");
         let text = told("", &[("LINESHAFT_LIMITS_HEADERS_MAX", "10001")]);
         assert_eq!(text, "limits.headers_max is 10001, it must be 0 to 10000");
+    }
+
+    #[test]
+    fn variables_that_kubernetes_makes_of_a_service_are_not_taken_for_ours() {
+        let links = ["PORT", "PORT_7340_TCP_ADDR", "SERVICE_HOST", "SERVICE_PORT_GRPC"];
+        let names: Vec<String> = links.iter().map(|link| format!("LINESHAFT_SERVER_{link}")).collect();
+        let variables: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), "tcp://10.0.0.1:7340")).collect();
+        assert_eq!(from("", &variables, &[]).unwrap().config, Config::default());
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub fn combination(config: &Config) -> Result<Embedded, ConfigError> {
         ))),
         (Some(dir), _) => Ok(Embedded { dir: dir.to_owned() }),
         (None, None) if config.default_queue.is_none() && config.results_expire_in.is_none() => {
+            built_in("broker")?;
             Ok(Embedded { dir: config.server.data_dir.clone() })
         }
         // A Machinery file without a broker means Machinery's default, a RabbitMQ on this machine. Running on another
@@ -69,9 +70,7 @@ fn dir<'a>(key: &str, url: &'a str, schemes: Schemes) -> Result<&'a Path, Config
         if dir.is_empty() {
             return refused(format!("{key} is embedded: without a directory, write embedded:DIR"));
         }
-        if !cfg!(feature = "embedded") {
-            return refused(format!("{key} needs the feature `embedded`: build with `--features embedded`"));
-        }
+        built_in(key)?;
         return Ok(Path::new(dir));
     }
     // Only a scheme is quoted, and only one that looks like it: a URL may begin with a password by mistake.
@@ -89,6 +88,13 @@ fn dir<'a>(key: &str, url: &'a str, schemes: Schemes) -> Result<&'a Path, Config
             refused(format!("{key} begins with no scheme that is known: embedded:DIR, or one of {}", known.join(", ")))
         }
     }
+}
+
+fn built_in(key: &str) -> Result<(), ConfigError> {
+    if cfg!(feature = "embedded") {
+        return Ok(());
+    }
+    Err(ConfigError::Refused(format!("{key} needs the feature `embedded`: build with `--features embedded`")))
 }
 
 // The same directory, however it is written; one that is not there yet is compared as written.

@@ -5,6 +5,9 @@
 #[doc = include_str!("glossary.md")]
 pub mod glossary {}
 
+#[doc = include_str!("cli.md")]
+pub mod cli {}
+
 /// Decisions that are expensive to undo, or asked about twice: one page each.
 pub mod adr {
     #[doc = include_str!("adr/0001-seams.md")]

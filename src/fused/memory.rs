@@ -6,8 +6,8 @@ use async_trait::async_trait;
 
 use crate::backend::memory::Backend;
 use crate::backend::{StateWrite, Written};
-use crate::broker::NewTask;
 use crate::broker::memory::Broker;
+use crate::broker::{NewTask, Published};
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::ledger::memory::Ledger;
@@ -46,10 +46,10 @@ impl super::Fused for Fused {
             };
             let mut backend = self.backend.lock();
             for (state, task) in items {
-                if backend.write(state, now) == Written::Applied {
+                let published = self.broker.put(&mut broker, task);
+                if published == Published::New && backend.write(state, now) == Written::Applied {
                     changed.push(state.state.task_id.clone());
                 }
-                self.broker.put(&mut broker, task);
             }
         }
         self.tell(&changed);

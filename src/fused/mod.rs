@@ -12,13 +12,15 @@ use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::ledger::{Decision, Verdict};
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod memory;
 
 /// Several steps at once, over three rooms that share a store.
 #[async_trait]
 pub trait Fused: fmt::Debug + Send + Sync + 'static {
-    /// Writes the state and publishes the message, both or neither, one answer each, in order. Repeated, the state is
-    /// behind and the message carried already, which is no error.
+    /// Writes the state and publishes the message, both or neither, one answer each, in order. A message that is carried
+    /// already has its state, and maybe a later one: sent again, neither is written, which is no error.
     ///
     /// # Errors
     /// Per item, as [`crate::broker::Broker::publish`].

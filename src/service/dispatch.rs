@@ -27,6 +27,8 @@ const ROUND_MAX: u64 = 256;
 const ROUND_BYTES_MAX: usize = 1 << 20;
 /// Rounds of one queue that may wait for the ledger at once.
 const GRANTS_IN_FLIGHT_MAX: usize = 4;
+/// A broker that has something says so within this time; the slots of a queue that is empty are kept from others as long.
+const IDLE_AFTER: Duration = Duration::from_millis(5);
 /// Pause after a store failed, so that an outage is not a busy loop.
 const OUTAGE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -46,6 +48,7 @@ pub(super) async fn run(inner: Arc<Inner>, queue: Arc<Queue>) {
         let wanted = queue.wanted(&limits);
         if wanted.is_empty() {
             tokio::select! {
+                () = claim(&inner, &queue) => continue,
                 () = queue.changed.notified() => continue,
                 () = inner.draining.cancelled() => return,
             }
@@ -57,6 +60,7 @@ pub(super) async fn run(inner: Arc<Inner>, queue: Arc<Queue>) {
                     continue;
                 }
             }
+            () = idle(&inner, &queue, &limits) => continue,
             () = queue.changed.notified() => continue,
             () = inner.draining.cancelled() => return,
         }
@@ -67,7 +71,7 @@ pub(super) async fn run(inner: Arc<Inner>, queue: Arc<Queue>) {
             match take(&inner, &queue, &reservation).await {
                 Ok(deliveries) => {
                     let got = deliveries.len() as u64;
-                    queue.backlog(got >= reservation.total());
+                    reservation.backlog(&queue.name, got >= reservation.total());
                     taken += got;
                     stirred = true;
                     if got > 0 {
@@ -76,6 +80,9 @@ pub(super) async fn run(inner: Arc<Inner>, queue: Arc<Queue>) {
                         inner.clone().spawn(async move {
                             grant(&inner, &queue, deliveries, reservation).await;
                             drop(permit);
+                            // Slots that were reserved and not used are free again, for this queue and for others.
+                            queue.changed.notify_one();
+                            inner.sessions.stir_shared(&queue);
                         });
                     }
                 }
@@ -94,6 +101,32 @@ pub(super) async fn run(inner: Arc<Inner>, queue: Arc<Queue>) {
             }
         }
     }
+}
+
+/// Learns that tasks wait for workers whose slots are all in use by their other queues, so that this queue gets its share
+/// of the next ones: without a slot it could not look, and whoever holds the slots would keep them. Never ends if there is
+/// nothing to learn.
+async fn claim(inner: &Inner, queue: &Queue) {
+    let groups = queue.silent_sharers();
+    if groups.is_empty() {
+        return std::future::pending().await;
+    }
+    let looks = groups.iter().map(|(names, _)| inner.stores.broker.ready(&queue.name, names));
+    let (ready, which, _) = futures::future::select_all(looks).await;
+    match ready {
+        Ok(()) => groups[which].1.iter().for_each(|attachment| attachment.backlog(&queue.name, true)),
+        Err(error) => outage(inner, queue, &error).await,
+    }
+}
+
+/// Ends once the broker has found nothing for a while although something was thought to wait: the queue has no claim to
+/// its workers' slots any more, and the others are told. Never ends if that is known.
+async fn idle(inner: &Inner, queue: &Queue, limits: &SlotLimits<'_>) {
+    tokio::time::sleep(IDLE_AFTER).await;
+    if !queue.is_idle(limits) {
+        return std::future::pending().await;
+    }
+    inner.sessions.stir_shared(queue);
 }
 
 async fn outage(inner: &Inner, queue: &Queue, error: &StoreError) {

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+
 use super::Inner;
 use super::envelope;
 use super::outcome::Attempt;
@@ -86,6 +89,8 @@ pub(super) async fn run(inner: Arc<Inner>) {
                 }
             }
         }
+        let owed = std::mem::take(&mut *inner.owed.lock());
+        inner.give_back(&owed, Duration::ZERO, None).await;
         let swept = async {
             let orphans = inner.stores.ledger.orphans(ORPHANS_MAX).await?;
             end_lost(&inner, orphans).await?;
@@ -210,8 +215,7 @@ pub(super) async fn look_at_held(inner: &Arc<Inner>) -> Result<(), StoreError> {
 }
 
 /// Hears what other replicas say, for as long as this one runs.
-pub(super) async fn listen(inner: Arc<Inner>) {
-    let mut notices = inner.stores.ledger.notices().listen();
+pub(super) async fn listen(inner: Arc<Inner>, mut notices: Receiver<Notice>) {
     loop {
         match notices.recv().await {
             Ok(Notice::Attached(session, attach)) => {
@@ -227,12 +231,12 @@ pub(super) async fn listen(inner: Arc<Inner>) {
                     stream.part(Parting::Expired);
                 }
             }
-            Ok(Notice::Ended(_)) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {
+            Ok(Notice::Ended(_)) | Err(RecvError::Lagged(_)) => {
                 if let Err(error) = look_at_held(&inner).await {
                     tracing::warn!(%error, "held deliveries cannot be compared with the ledger");
                 }
             }
-            Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+            Err(RecvError::Closed) => return,
         }
     }
 }

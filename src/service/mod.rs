@@ -41,7 +41,7 @@ use crate::error::Error;
 use crate::failpoint::Failpoints;
 use crate::fused::Fused;
 use crate::ledger::Ledger;
-use crate::task::SessionId;
+use crate::task::{LeaseId, SessionId};
 use types::{Event, Guarantees, Parting, Report, Settings};
 pub use watch::StateWatch;
 pub use worker::{Inbound, Stream};
@@ -100,6 +100,8 @@ struct Inner {
     heartbeats: Mutex<HashSet<SessionId>>,
     /// When each session was last heard of.
     heard: Mutex<HashMap<SessionId, Instant>>,
+    /// Leases that cost no attempt and could not be ended while the ledger was away.
+    owed: Mutex<Vec<LeaseId>>,
     /// Counts the times a store could not be reached: the watch over sessions begins anew after each.
     stalls: AtomicU64,
     /// No new work.
@@ -139,6 +141,7 @@ impl Service {
             generation: AtomicU64::new(0),
             heartbeats: Mutex::default(),
             heard: Mutex::default(),
+            owed: Mutex::default(),
             stalls: AtomicU64::new(0),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
@@ -150,9 +153,12 @@ impl Service {
         inner.forever(settle::run(inner.clone(), reported));
         inner.forever(settle::repair(inner.clone()));
         inner.forever(expiry::run(inner.clone()));
-        inner.forever(expiry::listen(inner.clone()));
+        // Listening begins here and not when the loops first run: nothing told from now on is missed.
+        let notices = inner.stores.ledger.notices().listen();
+        let changes = inner.stores.backend.watch().map(|watch| watch.changes());
+        inner.forever(expiry::listen(inner.clone(), notices));
         inner.forever(states::run(inner.clone()));
-        inner.forever(watch::run(inner.clone()));
+        inner.forever(watch::run(inner.clone(), changes));
         inner.forever(sweep(inner.clone()));
         Self { inner }
     }

@@ -170,6 +170,19 @@ impl Attachment {
         std::mem::replace(&mut state.unconfirmed, later).into_values().collect()
     }
 
+    /// Promises up to so many slots; fewer if the dispatcher of another queue was faster.
+    fn reserve(&self, slots: u64) -> u64 {
+        let mut state = self.state.lock();
+        let slots = slots.min(state.limit.saturating_sub(state.sent + state.reserved));
+        state.reserved += slots;
+        slots
+    }
+
+    /// Notes whether more waits in one of its queues than it was given.
+    pub(super) fn backlog(&self, queue: &QueueName, more: bool) {
+        self.state.lock().shares.backlog(queue, more);
+    }
+
     fn unreserve(&self, slots: u64) {
         let mut state = self.state.lock();
         state.reserved = state.reserved.saturating_sub(slots);
@@ -218,9 +231,8 @@ impl Reservation {
         let mut slots = Vec::with_capacity(members.len());
         let count = members.len() as u64;
         for (i, (attachment, free)) in members.into_iter().enumerate() {
-            let take = free.min(left.div_ceil(count - i as u64));
+            let take = attachment.reserve(free.min(left.div_ceil(count - i as u64)));
             if take > 0 {
-                attachment.state.lock().reserved += take;
                 left -= take;
                 slots.push((attachment, take));
             }
@@ -246,6 +258,11 @@ impl Reservation {
             }
         }
         None
+    }
+
+    /// Tells the members' shares whether the queue had more than was taken.
+    pub(super) fn backlog(&self, queue: &QueueName, more: bool) {
+        self.slots.iter().for_each(|(attachment, _)| attachment.backlog(queue, more));
     }
 
     /// Gives back one slot that [`Reservation::next`] answered.
@@ -289,8 +306,8 @@ pub(super) struct Queue {
 }
 
 impl Sessions {
-    /// Adds an attachment. Answers it, the stream of the same session that it replaces, and the queues that nobody here
-    /// took from before.
+    /// Adds an attachment. Answers it, the older stream of the same session (this one itself, if a newer one is here), and
+    /// the queues that nobody here took from before.
     pub(super) fn add(
         &self,
         session: SessionId,
@@ -317,11 +334,15 @@ impl Sessions {
             state: Mutex::new(state),
             wake: Notify::new(),
         });
-        let replaced = if attach > 0 {
-            let old = inner.streams.insert(session, id);
-            old.and_then(|old| inner.attachments.get(&old).cloned())
-        } else {
-            None
+        let current = inner.streams.get(&session).and_then(|id| inner.attachments.get(id)).cloned();
+        let replaced = match current {
+            _ if attach == 0 => None,
+            // A later attach was faster to come here: the newest wins all the same.
+            Some(newer) if newer.attach > attach => Some(attachment.clone()),
+            older => {
+                inner.streams.insert(session, id);
+                older
+            }
         };
         inner.attachments.insert(id, attachment.clone());
         let mut fresh = Vec::new();
@@ -472,11 +493,34 @@ impl Queue {
         groups.into_iter().map(|(names, members)| Reservation::spread(names, members, max, round)).collect()
     }
 
-    /// Tells the members' shares whether the queue had more than was taken.
-    pub(super) fn backlog(&self, more: bool) {
-        for attachment in self.members.lock().iter() {
-            attachment.state.lock().shares.backlog(&self.name, more);
+    /// Members that share their slots among several queues and for whom nothing is known to wait in this one, by the names
+    /// they take.
+    pub(super) fn silent_sharers(&self) -> Vec<(Vec<TaskName>, Vec<Arc<Attachment>>)> {
+        let mut groups: Vec<(Vec<TaskName>, Vec<Arc<Attachment>>)> = Vec::new();
+        for attachment in self.members.lock().iter().filter(|a| a.subscriptions.len() > 1) {
+            let Some(subscription) = attachment.subscriptions.iter().find(|s| s.queue == self.name) else { continue };
+            if attachment.state.lock().shares.has_backlog(&self.name) {
+                continue;
+            }
+            match groups.iter_mut().find(|(names, _)| *names == subscription.names) {
+                Some((_, members)) => members.push(attachment.clone()),
+                None => groups.push((subscription.names.clone(), vec![attachment.clone()])),
+            }
         }
+        groups
+    }
+
+    /// Notes that nothing waits for members with a free slot; `true`: something was thought to.
+    pub(super) fn is_idle(&self, limits: &SlotLimits<'_>) -> bool {
+        let mut news = false;
+        for attachment in self.members.lock().iter() {
+            if limits.free(attachment) > 0 {
+                let mut state = attachment.state.lock();
+                news |= state.shares.has_backlog(&self.name);
+                state.shares.backlog(&self.name, false);
+            }
+        }
+        news
     }
 
     /// Counts a lease against the queue's share.
@@ -495,7 +539,9 @@ pub(super) struct SlotLimits<'a> {
 
 impl SlotLimits<'_> {
     fn free(&self, attachment: &Attachment) -> u64 {
-        let by_credit = Attachment::free(&attachment.state.lock(), self.bytes_max);
-        by_credit.min(self.leases_max.saturating_sub((self.held)(&attachment.session)) as u64)
+        let held = (self.held)(&attachment.session) as u64;
+        let state = attachment.state.lock();
+        let by_credit = Attachment::free(&state, self.bytes_max);
+        by_credit.min((self.leases_max as u64).saturating_sub(held + state.reserved))
     }
 }

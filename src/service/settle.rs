@@ -110,6 +110,7 @@ impl Inner {
                 Verdict::Duplicate | Verdict::Conflict => self.hands.take_lease(&decision.lease),
                 Verdict::Superseded => None,
             };
+            self.freed(hand.as_ref());
             let receipt = hand.and_then(|h| h.receipt);
             if *verdict == Verdict::Recorded {
                 if receipt.is_none() {
@@ -199,9 +200,22 @@ impl Inner {
         self.let_go(&report.lease, pause.max(*delay)).await;
     }
 
+    // A session that held as many leases as it may has a place again.
+    fn freed(&self, hand: Option<&InHand>) {
+        let Some(hand) = hand else { return };
+        let session = &hand.lease.session;
+        if self.hands.of_session(session) + 1 >= self.settings.session_leases_max as usize
+            && let Some(stream) = self.sessions.stream(session)
+        {
+            self.sessions.stir(&stream);
+        }
+    }
+
     /// Returns the delivery of a lease that has ended to the broker, if it is in hand.
     pub(super) async fn let_go(&self, lease: &LeaseId, after: Duration) {
-        if let Some(receipt) = self.hands.take_lease(lease).and_then(|h| h.receipt) {
+        let hand = self.hands.take_lease(lease);
+        self.freed(hand.as_ref());
+        if let Some(receipt) = hand.and_then(|h| h.receipt) {
             self.settle_broker(&[(receipt, Settle::Return { after })]).await;
         } else if self.stores.ledger.replicas() {
             self.stores.ledger.notices().tell(Notice::Ended(vec![lease.message.clone()]));
@@ -221,8 +235,11 @@ impl Inner {
                     self.let_go(lease, after).await;
                 }
             }
-            // The leases end with their session; until then they are only idle.
-            Err(error) => tracing::warn!(%error, leases = leases.len(), "leases could not be given back yet"),
+            // Their session may live for ever, and its worker does not know of them: they are tried again.
+            Err(error) => {
+                tracing::warn!(%error, leases = leases.len(), "leases could not be given back yet");
+                self.owed.lock().extend_from_slice(leases);
+            }
         }
     }
 

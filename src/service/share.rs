@@ -55,6 +55,11 @@ impl Shares {
         }
     }
 
+    /// Whether something is known to wait in the queue.
+    pub(super) fn has_backlog(&self, queue: &QueueName) -> bool {
+        self.0.iter().any(|s| s.queue == *queue && s.backlog)
+    }
+
     /// Says whether the queue has more than was taken. One that comes back from being empty starts level with the
     /// others: it has no claim to the time it was idle.
     pub(super) fn backlog(&mut self, queue: &QueueName, more: bool) {

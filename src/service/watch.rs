@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{Inner, Service};
@@ -35,9 +36,8 @@ impl Watches {
 }
 
 /// Passes on what the backend tells, for as long as the replica runs.
-pub(super) async fn run(inner: Arc<Inner>) {
-    let Some(watch) = inner.stores.backend.watch() else { return poll(&inner).await };
-    let mut changes = watch.changes();
+pub(super) async fn run(inner: Arc<Inner>, changes: Option<Receiver<TaskId>>) {
+    let Some(mut changes) = changes else { return poll(&inner).await };
     loop {
         match changes.recv().await {
             Ok(id) => inner.watches.wake(&id),

@@ -36,19 +36,25 @@ impl Service {
         inner.may_attach()?;
         let resumed = hello.resume.is_some();
         let (session, secret) = inner.open_session(&hello).await?;
-        let held = if resumed { inner.take_over(&session.id, &hello.held).await? } else { Vec::new() };
+        let held = if resumed { inner.take_over(&session, &hello.held).await? } else { Vec::new() };
         inner.stores.ledger.notices().tell(Notice::Attached(session.id.clone(), session.attach));
         let (attachment, replaced, queues) =
             inner.sessions.add(session.id.clone(), session.worker, session.attach, None, session.subscriptions, 0);
+        // Complete before anything is waited for: a caller that gives up from here on detaches, and every queue is served.
+        inner.serve(queues);
+        let reports = Arc::new(Semaphore::new(REPORTS_WAITING_MAX));
+        let stream = Stream { inner: inner.clone(), attachment, reports };
+        inner.hear(&session.id);
         if let Some(old) = replaced {
             let unsent = old.part(Parting::Replaced);
             inner.give_back(&unsent, Duration::ZERO, None).await;
         }
-        inner.hear(&session.id);
-        inner.serve(queues);
+        // Whoever attached elsewhere between our record and our being listed here has told so in vain.
+        if resumed && !inner.is_newest(&session.id, session.attach).await? {
+            stream.attachment.part(Parting::Replaced);
+        }
         let welcome = Welcome { session: Resume { session: session.id, secret }, resumed, held };
-        let reports = Arc::new(Semaphore::new(REPORTS_WAITING_MAX));
-        Ok((welcome, Stream { inner: inner.clone(), attachment, reports }))
+        Ok((welcome, stream))
     }
 }
 
@@ -120,8 +126,13 @@ impl Inner {
 
     /// Goes through the leases of a session that attaches again: those it brought back are kept, the others go back to
     /// their queues at no cost, since the worker has just proved that it does not have them.
-    async fn take_over(&self, session: &SessionId, held: &[LeaseId]) -> Result<Vec<(LeaseId, bool)>, StoreError> {
-        let live = self.leases_of(session).await?;
+    async fn take_over(&self, session: &Session, held: &[LeaseId]) -> Result<Vec<(LeaseId, bool)>, StoreError> {
+        let live = self.leases_of(&session.id).await?;
+        // Looked at after the leases: if this attach is still the newest, all of them were granted under it or before.
+        // Otherwise some may be the newer stream's own, and are none of ours.
+        if !self.is_newest(&session.id, session.attach).await? {
+            return Ok(held.iter().map(|id| (id.clone(), false)).collect());
+        }
         let mut absent = Vec::new();
         for lease in &live {
             if !held.contains(&lease.id) {
@@ -133,6 +144,11 @@ impl Inner {
         }
         self.give_back(&absent, Duration::ZERO, None).await;
         Ok(held.iter().map(|id| (id.clone(), live.iter().any(|l| l.id == *id))).collect())
+    }
+
+    /// True if no other stream of the session attached since.
+    async fn is_newest(&self, session: &SessionId, attach: u64) -> Result<bool, StoreError> {
+        Ok(self.stores.ledger.session(session).await?.is_some_and(|now| now.attach == attach))
     }
 
     /// All live leases of a session.

@@ -79,6 +79,10 @@ pub(crate) async fn sending_again_changes_nothing<R: FusedRoom>(room: R) -> Outc
     room.backend().write(&[state("task_a", 1, 1, Status::Received)], room.now()).await;
     send(&room, &["a", "a"]).await;
     assert_eq!(status(&room, "a").await, Some(Status::Received));
+    // Accepted anew, which would begin the task anew if the message were new.
+    let later = (state("task_a", 2, 1, Status::Pending), message("a"));
+    assert_eq!(room.fused().send(&[later], room.now()).await, [Ok(())]);
+    assert_eq!(status(&room, "a").await, Some(Status::Received));
     assert!(take_labels(&room.broker()).await.is_empty());
     settle(&room.broker(), &taken[0], Settle::Ack).await;
     Ok(())

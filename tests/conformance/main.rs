@@ -13,6 +13,7 @@ mod fused;
 mod harness;
 mod ledger;
 mod make;
+mod model;
 mod room;
 mod rooms;
 #[path = "../support/mod.rs"]
@@ -23,10 +24,12 @@ mod memory {
     crate::ledger::cases!(crate::rooms::Memory);
     crate::backend::cases!(crate::rooms::Memory);
     crate::fused::cases!(crate::rooms::Memory);
+    crate::model::cases!(crate::rooms::Memory, broker ledger backend fused);
 }
 
 mod memory_plain {
     crate::broker::cases!(crate::rooms::Plain);
+    crate::model::cases!(crate::rooms::Plain, broker);
 }
 
 /// The wrapper that makes stores fail, while it does not.
@@ -41,4 +44,6 @@ mod embedded {
     crate::broker::cases!(crate::rooms::Embedded);
     crate::ledger::cases!(crate::rooms::Embedded);
     crate::backend::cases!(crate::rooms::Embedded);
+    crate::fused::cases!(crate::rooms::Embedded);
+    crate::model::cases!(crate::rooms::Embedded, broker ledger backend fused);
 }

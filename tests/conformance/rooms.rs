@@ -75,9 +75,7 @@ impl FusedRoom for Memory {
 #[cfg(feature = "embedded")]
 pub(crate) struct Embedded {
     clock: Arc<TestClock>,
-    broker: Arc<broker::embedded::Broker>,
-    ledger: Arc<ledger::embedded::Ledger>,
-    backend: Arc<backend::embedded::Backend>,
+    stores: fused::embedded::Stores,
     // Declared last, so that it is removed after the store in it is closed.
     directory: tempfile::TempDir,
 }
@@ -85,11 +83,8 @@ pub(crate) struct Embedded {
 #[cfg(feature = "embedded")]
 impl Embedded {
     fn open_in(directory: tempfile::TempDir, clock: Arc<TestClock>) -> Self {
-        let engine = lineshaft::engine::Engine::open(directory.path(), Default::default()).expect("the engine");
-        let broker = broker::embedded::Broker::open(engine.clone(), clock.clone()).expect("the broker");
-        let ledger = ledger::embedded::Ledger::open(engine.clone(), clock.clone()).expect("the ledger");
-        let backend = backend::embedded::Backend::new(engine);
-        Self { broker: Arc::new(broker), ledger: Arc::new(ledger), backend: Arc::new(backend), clock, directory }
+        let stores = fused::embedded::open(directory.path(), Default::default(), clock.clone()).expect("the stores");
+        Self { clock, stores, directory }
     }
 }
 
@@ -117,21 +112,28 @@ impl Room for Embedded {
 #[cfg(feature = "embedded")]
 impl BrokerRoom for Embedded {
     fn broker(&self) -> Arc<dyn Broker> {
-        self.broker.clone()
+        self.stores.broker.clone()
     }
 }
 
 #[cfg(feature = "embedded")]
 impl LedgerRoom for Embedded {
     fn ledger(&self) -> Arc<dyn Ledger> {
-        self.ledger.clone()
+        self.stores.ledger.clone()
     }
 }
 
 #[cfg(feature = "embedded")]
 impl BackendRoom for Embedded {
     fn backend(&self) -> Arc<dyn Backend> {
-        self.backend.clone()
+        self.stores.backend.clone()
+    }
+}
+
+#[cfg(feature = "embedded")]
+impl FusedRoom for Embedded {
+    fn fused(&self) -> Arc<dyn Fused> {
+        self.stores.fused.clone()
     }
 }
 

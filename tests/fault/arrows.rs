@@ -51,10 +51,12 @@ fn crash_at(point: Point, mode: &str) {
             break;
         }
     }
-    let worker = (!expiry).then(|| Program::worker(&server, "worker", 2));
+    // Slots for what runs for a minute, beside those for the rest.
+    let slots = if expiry { 8 } else { 2 };
+    let worker = (!expiry).then(|| Program::worker(&server, "worker", slots));
     assert!(server.ended(DONE_MAX), "{mode}{}: never reached", point.name());
     server.life(&[("LINESHAFT_FAILPOINTS", mode)]);
-    let worker = worker.unwrap_or_else(|| Program::worker(&server, "worker", 2));
+    let worker = worker.unwrap_or_else(|| Program::worker(&server, "worker", slots));
     // What runs for a minute only served to be lost.
     let (doomed, accepted): (Vec<String>, Vec<String>) = accepted.into_iter().partition(|id| id.starts_with("doomed"));
     let children: Vec<String> = accepted.iter().map(|id| format!("{id}-child")).collect();
@@ -70,23 +72,17 @@ fn crash_at(point: Point, mode: &str) {
     });
     assert_eq!(ended, 2 * accepted.len());
     until("the last verdict", DONE_MAX, || {
-        (checker::count(&worker.file, "verdict:RECORDED") + checker::count(&worker.file, "verdict:DUPLICATE") >= ended)
+        (checker::count(&worker.file, "verdict:Recorded") + checker::count(&worker.file, "verdict:Duplicate") >= ended)
             .then_some(())
     });
-    if !doomed.is_empty() {
-        until("the doomed elsewhere", DONE_MAX, || {
-            (checker::count(&worker.file, "start doomed") >= worker_slots(&doomed)).then_some(())
-        });
-    }
+    until("the doomed elsewhere", DONE_MAX, || {
+        let begun = doomed.iter().filter(|id| checker::count(&worker.file, &format!("start {id}")) > 0).count();
+        (begun == doomed.len()).then_some(())
+    });
     lives.push(worker);
     let lives: Vec<Life<'_>> = lives.iter().map(|w| Life { file: &w.file, killed_at: w.killed_at }).collect();
     let findings = checker::check(&lives);
     assert!(findings.ended_twice.is_empty() && findings.overlapped.is_empty(), "{}: {findings:?}", point.name());
-}
-
-/// How many of the doomed the worker can run at once beside the others.
-fn worker_slots(doomed: &[String]) -> usize {
-    doomed.len().min(1)
 }
 
 /// Sends one task with a callback; its id if the server said that it has it.

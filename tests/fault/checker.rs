@@ -77,8 +77,11 @@ pub(crate) fn check(lives: &[Life<'_>]) -> Findings {
             if line.event == "lost" || line.event.starts_with("verdict:") {
                 until.entry(line.lease.clone()).or_insert(line.at);
             }
-            if line.event == "verdict:RECORDED" {
-                recorded.entry(line.task.clone()).or_default().insert(line.lease.clone());
+            // A report that was recorded while the answer got lost is answered as a duplicate when it is repeated.
+            if matches!(line.event.as_str(), "verdict:Recorded" | "verdict:Duplicate")
+                && let Some(start) = lines.iter().find(|l| l.event == "start" && l.lease == line.lease)
+            {
+                recorded.entry(start.task.clone()).or_default().insert(line.lease.clone());
             }
         }
         for line in lines.into_iter().filter(|l| l.event == "start") {
@@ -109,8 +112,8 @@ fn the_checker_sees_what_it_should() {
         std::fs::write(&path, text).expect("can be written");
         path
     };
-    let first = write("first", "10 start t l1\n20 start u l2\n30 end u l2\n40 verdict:RECORDED u l2\n");
-    let second = write("second", "50 start t l3\n60 verdict:RECORDED t l3\n70 start u l4\n80 verdict:RECORDED u l4\n");
+    let first = write("first", "10 start t l1\n20 start u l2\n30 end u l2\n40 verdict:Recorded u l2\n");
+    let second = write("second", "50 start t l3\n60 verdict:Recorded t l3\n70 start u l4\n80 verdict:Recorded u l4\n");
     let killed = check(&[Life { file: &first, killed_at: Some(45) }, Life { file: &second, killed_at: None }]);
     assert!(killed.overlapped.is_empty(), "t was begun again after the kill: {killed:?}");
     assert_eq!((killed.begun, killed.again), (4, 2));

@@ -41,7 +41,7 @@ fn a_worker_alive_through_a_restart_keeps_its_leases() {
         server.kill();
         server.life(&[]);
     }
-    until("the verdict", DONE_MAX, || seen(&worker, "verdict:RECORDED"));
+    until("the verdict", DONE_MAX, || seen(&worker, "verdict:Recorded"));
     let findings = findings(&[&worker, &rival]);
     assert_eq!((findings.begun, findings.again), (1, 0), "{findings:?}");
     assert_eq!(checker::count(&worker.file, "lost"), 0);
@@ -66,11 +66,11 @@ fn a_worker_paused_beyond_its_lease_is_superseded() {
     until("the start", DONE_MAX, || seen(&paused, "start"));
     super::processes::signal(&paused.child, Signal::STOP);
     let other = Program::worker(&server, "other", 1);
-    until("the end elsewhere", DONE_MAX, || seen(&other, "verdict:RECORDED"));
+    until("the end elsewhere", DONE_MAX, || seen(&other, "verdict:Recorded"));
     super::processes::signal(&paused.child, Signal::CONT);
     // It either learns first that its lease is lost, or reports first and is told so.
-    until("the word", DONE_MAX, || seen(&paused, "lost").or_else(|| seen(&paused, "verdict:SUPERSEDED")));
-    assert_eq!(checker::count(&paused.file, "verdict:RECORDED"), 0);
+    until("the word", DONE_MAX, || seen(&paused, "lost").or_else(|| seen(&paused, "verdict:Superseded")));
+    assert_eq!(checker::count(&paused.file, "verdict:Recorded"), 0);
     assert!(findings(&[&other]).ended_twice.is_empty());
 }
 
@@ -87,7 +87,7 @@ fn a_server_paused_for_three_lease_times_takes_nothing_from_the_living() {
     let paused = super::processes::now();
     until("three lease times", DONE_MAX, || (super::processes::now() - paused > 6_000_000_000).then_some(()));
     server.signal(Signal::CONT);
-    until("the verdicts", DONE_MAX, || (checker::count(&worker.file, "verdict:RECORDED") == 4).then_some(()));
+    until("the verdicts", DONE_MAX, || (checker::count(&worker.file, "verdict:Recorded") == 4).then_some(()));
     let findings = findings(&[&worker, &rival]);
     assert_eq!((findings.begun, findings.again), (4, 0), "{findings:?}");
 }

@@ -85,9 +85,7 @@ async fn work(server: &str, file: &str, name: &str, concurrency: u32) -> Result<
         .name(name)
         .queue("fault")
         .concurrency(concurrency)
-        .on_verdict(move |reported| {
-            verdicts.write(&format!("verdict:{}", reported.verdict), &reported.task_id, &reported.lease_id);
-        })
+        .on_verdict(move |lease, verdict| verdicts.write(&format!("verdict:{verdict:?}"), "-", lease))
         .register("work", move |context: Context, ms: i64| {
             let witness = witness.clone();
             async move {

@@ -97,7 +97,7 @@ fn run(seed: u64) {
 }
 
 fn ended(alive: &[Program], dead: &[Program]) -> usize {
-    alive.iter().chain(dead).map(|w| checker::count(&w.file, "verdict:RECORDED")).sum()
+    alive.iter().chain(dead).map(|w| checker::count(&w.file, "verdict:Recorded")).sum()
 }
 
 /// Waits until every task has ended well; answers those that have not within the time.

@@ -20,6 +20,12 @@ run_begin() {
     export TMPDIR=$RUN_DIR/tmp
     # Every process that a step starts inherits this, so that one left behind is recognised (see `leftovers`).
     export LINESHAFT_TEST_RUN=$RUN_DIR
+    # What configures a server, or a client, of whoever runs the tests is not for the servers under test.
+    unset BROKER RESULT_BACKEND DEFAULT_QUEUE RESULTS_EXPIRE_IN
+    local name
+    for name in $(compgen -e LINESHAFT_); do
+        case $name in LINESHAFT_TEST_*) ;; *) unset "$name" ;; esac
+    done
     # Summaries are parsed, so no colour codes in them.
     export CARGO_TERM_COLOR=never NO_COLOR=1
     trap 'interrupted INT' INT

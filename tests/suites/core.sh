@@ -6,6 +6,7 @@
 
 prepare grpcurl cargo_deny buf hadolint shellcheck docker_compose
 
+counted "the test runner itself" tests/lib/selftest.sh
 step "cargo fmt" cargo fmt --all --check
 step "cargo clippy" cargo clippy --release --workspace --all-targets --locked -- -D warnings
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --locked
@@ -57,7 +58,7 @@ fi
 
 if need shellcheck; then
     mapfile -t core_scripts < <(git ls-files '*.sh' .ci/run)
-    step "shellcheck" "$SHELLCHECK" -x "${core_scripts[@]}"
+    step "shellcheck" "$SHELLCHECK" --severity=warning -x "${core_scripts[@]}"
 else
     failed "shellcheck" "it cannot be installed; it takes python3"
 fi
@@ -74,8 +75,8 @@ fi
 
 # What a user is told to type, typed.
 if need grpcurl; then
-    counted "grpcurl as in the README" tests/grpcurl.sh target/release/lineshaft "$GRPCURL"
+    counted "the lines of the README" tests/readme.sh target/release/lineshaft "$GRPCURL"
 else
-    failed "grpcurl as in the README" "grpcurl cannot be installed; it takes go"
+    failed "the lines of the README" "grpcurl cannot be installed; it takes go"
 fi
 step "demo" cargo run --release --locked -- demo

@@ -1,16 +1,18 @@
-//! What integration tests share: servers of both kinds, and ways to wait without sleeping.
+//! What several test programs share: servers of both kinds, stores that fail on demand, and ways to wait without
+//! sleeping.
 //!
-//! Each test program uses a part of it.
+//! Each test program uses a part of it; here, as in every test, an error is a panic.
 #![allow(dead_code, unused_imports, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-pub mod faulty;
-pub mod in_process;
-pub mod process;
-pub mod raw;
-pub mod refusal;
-pub mod until;
+pub(crate) mod faulty;
+pub(crate) mod in_process;
+pub(crate) mod process;
+pub(crate) mod raw;
+pub(crate) mod refusal;
+pub(crate) mod until;
 
-pub use in_process::InProcess;
-pub use process::{Options, Process};
-pub use refusal::{Refusal, refusal};
-pub use until::until;
+pub(crate) use in_process::InProcess;
+pub(crate) use process::{Options, Process};
+pub(crate) use refusal::{Refusal, refusal};
+pub(crate) use until::until;

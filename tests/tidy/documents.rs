@@ -149,6 +149,15 @@ pub(crate) fn decisions(adrs: &[(String, String)]) -> Vec<String> {
     findings
 }
 
+/// Documents of `src/docs/` that `mod.rs` there does not include, so that nothing builds them.
+pub(crate) fn unbuilt(documents: &[String], module: &str) -> Vec<String> {
+    documents
+        .iter()
+        .filter(|d| !module.contains(&format!("include_str!(\"{d}\")")))
+        .map(|d| format!("src/docs/mod.rs does not include {d}"))
+        .collect()
+}
+
 /// Links of a Markdown document to files: the document, and the path from the root.
 pub(crate) fn links(name: &str, text: &str) -> Vec<(String, String)> {
     let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -218,6 +227,13 @@ mod tests {
         assert_eq!(decisions(&[owned("0002-a.md", whole)]).len(), 1);
         assert_eq!(decisions(&[owned("0001-a.md", "## Context")]).len(), 4);
         assert_eq!(decisions(&[]).len(), 1);
+    }
+
+    #[test]
+    fn documents_that_nothing_builds_are_found() {
+        let documents = ["a.md".to_owned(), "adr/b.md".to_owned()];
+        assert!(unbuilt(&documents, "include_str!(\"a.md\") include_str!(\"adr/b.md\")").is_empty());
+        assert_eq!(unbuilt(&documents, "include_str!(\"b.md\") // a.md").len(), 2);
     }
 
     #[test]

@@ -134,9 +134,9 @@ fn module(from: Place<'_>, to: &str, named: &[&str]) -> bool {
         }
         // Fills the settings of those it configures.
         Place::Module("config") => COMMON.contains(&to) || matches!(to, "service" | "telemetry" | "api"),
-        Place::Module("telemetry") => COMMON.contains(&to) || SEAMS.contains(&to),
-        // Stands on the Rust client, as any program does.
-        Place::Module("cli") => matches!(to, "clock" | "telemetry" | "task"),
+        Place::Module("telemetry") => COMMON.contains(&to) || SEAMS.contains(&to) || to == "config",
+        // Stands on the Rust client, as any program does; reads spans of time as the configuration does.
+        Place::Module("cli") => matches!(to, "clock" | "telemetry" | "task") || named == ["config", "Span"],
         Place::Module("docs") => false,
         Place::Module(_) => false,
     }

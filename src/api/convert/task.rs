@@ -85,7 +85,7 @@ fn headers(headers: std::collections::HashMap<String, proto::Value>, max: usize)
             return Err(Error::invalid(path(), "a key must not be empty"));
         }
         limit::at_most(&path(), key.len(), NAME_BYTES_MAX, "bytes")?;
-        if key.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED)) {
+        if is_reserved(&key) {
             return Err(Error::invalid(path(), "keys that begin with \"lineshaft-\" are the server's own"));
         }
         let json = value::to_json(&header).map_err(|e| e.within(&path()))?;
@@ -94,12 +94,16 @@ fn headers(headers: std::collections::HashMap<String, proto::Value>, max: usize)
     headers.into_iter().map(one).collect()
 }
 
+fn is_reserved(key: &str) -> bool {
+    key.get(..RESERVED.len()).is_some_and(|start| start.eq_ignore_ascii_case(RESERVED))
+}
+
 /// The headers as a worker or operator sees them: without ours.
 pub(in crate::api) fn shown_headers(headers: Option<&Headers>) -> std::collections::HashMap<String, proto::Value> {
     headers
         .into_iter()
         .flatten()
-        .filter(|(key, _)| !key.starts_with(RESERVED))
+        .filter(|(key, _)| !is_reserved(key))
         .map(|(key, json)| (key.clone(), value::from_json(json)))
         .collect()
 }

@@ -4,6 +4,7 @@
 //! memory only: the process is what holds a delivery, and a new process finds everything waiting again, in its old order.
 
 mod index;
+mod key;
 mod layout;
 #[cfg(test)]
 mod tests;

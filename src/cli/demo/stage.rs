@@ -93,23 +93,27 @@ impl Stage {
     /// # Errors
     /// As the server refused.
     pub async fn send(&mut self, plan: Plan) -> Result<String, Failure> {
-        let sent_at = self.account.seconds();
         let message = plan.task.clone().into_proto();
         let call = format!("{}({})", message.name, value::texts(&message.args));
-        let (task_id, way) = match plan.way {
-            Way::Client => (self.client.send(plan.task).await?.id().to_owned(), ""),
-            Way::Call => {
-                let request = proto::SendTaskRequest { task: Some(message) };
-                let answer = self.connection.tasks().send_task(remote::quick(request)).await?;
-                (answer.into_inner().task_id, " by a plain gRPC call")
-            }
+        let how = match plan.way {
+            Way::Client => "",
+            Way::Call => " by a plain gRPC call",
         };
+        // Told before it is done: a worker may run it before the answer is here.
         self.account.tell(
             plan.label,
-            "sent",
-            &format!("sent{way}: {call}"),
-            [("task_id", task_id.clone().into()), ("call", call.clone().into()), ("shows", plan.shows.into())],
+            "sends",
+            &format!("sent{how}: {call}"),
+            [("call", call.into()), ("shows", plan.shows.into())],
         );
+        let sent_at = self.account.seconds();
+        let task_id = match plan.way {
+            Way::Client => self.client.send(plan.task).await?.id().to_owned(),
+            Way::Call => {
+                let request = proto::SendTaskRequest { task: Some(message) };
+                self.connection.tasks().send_task(remote::quick(request)).await?.into_inner().task_id
+            }
+        };
         let watch = watch_to_the_end(self.connection.clone(), self.account.clone(), plan.label, task_id.clone());
         let case = Case {
             label: plan.label,

@@ -15,7 +15,7 @@ use super::{Command, Config, HandlerEvent, Key};
 use crate::connection::MESSAGE_BYTES_MAX;
 use crate::error::Error;
 use crate::proto::worker_service_client::WorkerServiceClient;
-use crate::proto::{Lease, WorkerLeaseRequest, WorkerLeaseResponse};
+use crate::proto::{Lease, ReportVerdict, WorkerLeaseRequest, WorkerLeaseResponse};
 
 /// Frames handed to a stream and not taken by the connection yet. Few: what waits behind them is still coalesced.
 const OUTGOING_FRAMES_MAX: usize = 16;
@@ -36,6 +36,8 @@ pub(crate) trait Hands: Send + 'static {
     fn abort(&mut self, key: Key);
     /// The attempt has ended; nothing more will be asked about it.
     fn forget(&mut self, key: Key);
+    /// A report was answered for good.
+    fn settled(&mut self, lease_id: &str, verdict: ReportVerdict);
 }
 
 /// How the worker should stop.
@@ -184,6 +186,7 @@ impl<H: Hands> Driver<H> {
             Command::Start { key, lease } => self.hands.start(key, *lease),
             Command::Cancel { key } => self.hands.cancel(key),
             Command::Abort { key } => self.hands.abort(key),
+            Command::Settled { lease_id, verdict } => self.hands.settled(&lease_id, verdict),
             Command::Finish => {}
         }
     }

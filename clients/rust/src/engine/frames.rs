@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::leases::Stage;
 use super::link::{Phase, WELCOME_WAIT};
-use super::state::{Stage, State, Stop};
+use super::state::{State, Stop};
 use crate::proto::worker_lease_request::Message;
 use crate::proto::{
     Accepted, Credit, Heartbeat, Hello, Progress, ReportBatch, Started, WorkerGoodbye, WorkerLeaseRequest,
@@ -29,6 +30,11 @@ impl State {
 
     fn hello(&mut self, now: Instant, id: u64) -> Message {
         let held = if self.session.is_some() { self.held() } else { Vec::new() };
+        let mut named = self.ids(&held);
+        if self.session.is_some() {
+            // Their handlers are done, but until the verdict the server must not give them to anybody else.
+            named.extend(self.reports.lease_ids());
+        }
         let hello = Hello {
             worker: self.config.worker.clone(),
             language: "rust".into(),
@@ -36,7 +42,7 @@ impl State {
             subscriptions: self.config.subscriptions.clone(),
             concurrency: self.config.concurrency,
             resume: self.session.clone(),
-            held: self.ids(&held),
+            held: named,
         };
         if let Some(link) = self.links.get_mut(&id) {
             link.phase = Phase::Greeted;

@@ -2,20 +2,23 @@
 //!
 //! - `state` decides: frames, events and moments in, frames and commands out. No IO, no clock, so that every order of
 //!   events can be tried.
-//! - `link` and `reports` are its bookkeeping: of one stream, and of what is not acknowledged yet.
+//! - `leases`, `link` and `reports` are its bookkeeping: of what it holds, of one stream, of what is not acknowledged yet.
 //! - `frames` says what goes next on a stream, most urgent first.
 //! - `driver` does the IO, on a thread of its own with its own runtime: a handler that blocks the user's runtime for
 //!   minutes does not stop the heartbeats.
 
 pub(crate) mod driver;
 mod frames;
+mod leases;
 mod link;
 mod reports;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
-use crate::proto::{Arg, Lease, Subscription};
+use crate::proto::{Arg, Lease, ReportVerdict, Subscription};
 
 /// Names a lease within the engine. Never used twice.
 pub(crate) type Key = u64;
@@ -79,6 +82,8 @@ pub(crate) enum Command {
     Cancel { key: Key },
     /// Drop the attempt.
     Abort { key: Key },
+    /// A report was answered for good.
+    Settled { lease_id: String, verdict: ReportVerdict },
     /// Everything is done: the engine ends.
     Finish,
 }

@@ -76,6 +76,11 @@ impl Reports {
         self.unsent.push_back(number);
     }
 
+    /// The leases whose verdict is awaited.
+    pub(super) fn lease_ids(&self) -> impl Iterator<Item = String> {
+        self.waiting.values().map(|waiting| waiting.report.lease_id.clone())
+    }
+
     /// A new stream: whatever was sent on the old one is sent again, in the old order.
     pub(super) fn resend_all(&mut self) {
         self.later.clear();

@@ -1,4 +1,4 @@
-//! What a worker holds, and what happens to it.
+//! A worker's session and streams: what is opened, resumed, left and ended, and when.
 //!
 //! Pure: every input carries its moment, every effect is a [`Command`] or a frame (see `frames`). Invariants, tried in
 //! `tests` under random orders of events:
@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::leases::{Held, Stage};
 use super::link::{Intervals, Link, Phase, WELCOME_WAIT};
-use super::reports::{Reports, truncate};
+use super::reports::Reports;
 use super::{Command, Config, Key, Outcome};
 use crate::jitter::Backoff;
 use crate::producer::task::from_proto;
 use crate::proto::worker_lease_response::Message as FromServer;
-use crate::proto::{ErrorReason, GoodbyeReason, Lease, Leases, Resume, ServerGoodbye, Welcome, WorkerLeaseResponse};
+use crate::proto::{ErrorReason, GoodbyeReason, Resume, ServerGoodbye, Welcome, WorkerLeaseResponse};
 
 /// Leases at once until a server has told its own limit: the default `Limits.session_leases_max` of a server.
 const SESSION_LEASES_MAX: u32 = 10_000;
@@ -30,34 +31,9 @@ const RETRY_DELAY_MAX: Duration = Duration::from_secs(30);
 /// How long a stream that was replaced is read for late acknowledgements.
 const LEAVING_WAIT: Duration = Duration::from_secs(10);
 /// How long a stopping worker waits for the server to take its last frames.
-const FLUSH_WAIT: Duration = Duration::from_secs(2);
+pub(super) const FLUSH_WAIT: Duration = Duration::from_secs(2);
 /// The widest spread of reconnects on `Drain`, so that the workers of one server do not move in the same instant.
 const DRAIN_SPREAD_MAX: Duration = Duration::from_secs(1);
-/// `Progress.message` is refused by the server beyond this.
-const PROGRESS_BYTES_MAX: usize = 1000;
-
-/// Where a lease stands in this worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    /// Received; the confirmation has not gone.
-    Offered,
-    /// Confirmed; waits for a free slot.
-    Ready,
-    /// Its handler was started.
-    Running,
-    /// Its handler runs, but the lease is gone. It takes up a slot and is not held.
-    Lost,
-}
-
-#[derive(Debug)]
-pub(super) struct Held {
-    pub(super) lease_id: String,
-    pub(super) stage: Stage,
-    /// The handler has said that it runs.
-    pub(super) has_begun: bool,
-    /// Until it starts.
-    lease: Option<Box<Lease>>,
-}
 
 /// Whether the worker goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,7 +63,7 @@ pub(crate) struct State {
     next_address: usize,
     pub(super) session: Option<Resume>,
     pub(super) intervals: Intervals,
-    session_leases_max: u32,
+    pub(super) session_leases_max: u32,
     pub(super) links: HashMap<u64, Link>,
     /// The stream in use.
     pub(super) current: Option<u64>,
@@ -96,10 +72,10 @@ pub(crate) struct State {
     reconnect_at: Instant,
     backoff: Backoff,
     pub(super) leases: HashMap<Key, Held>,
-    by_id: HashMap<String, Key>,
-    next_key: Key,
-    ready: VecDeque<Key>,
-    running: usize,
+    pub(super) by_id: HashMap<String, Key>,
+    pub(super) next_key: Key,
+    pub(super) ready: VecDeque<Key>,
+    pub(super) running: usize,
     pub(super) reports: Reports,
     /// Leases whose handlers began, not told yet.
     pub(super) begun: VecDeque<Key>,
@@ -110,7 +86,7 @@ pub(crate) struct State {
     pub(super) stop: Stop,
     pub(super) goodbye_at: Option<Instant>,
     is_finished: bool,
-    commands: VecDeque<Command>,
+    pub(super) commands: VecDeque<Command>,
 }
 
 impl State {
@@ -147,33 +123,6 @@ impl State {
     /// What to do next; none: nothing until the next input.
     pub(crate) fn poll_command(&mut self) -> Option<Command> {
         self.commands.pop_front()
-    }
-
-    /// How many more leases this worker can take beyond those it has; counts handlers whose lease is lost.
-    pub(super) fn free(&self) -> u64 {
-        if self.stop != Stop::Not || self.reports.bytes() > self.config.report_bytes_max {
-            return 0;
-        }
-        let wanted = match self.config.concurrency {
-            0 => self.session_leases_max,
-            limit => limit.saturating_add(self.config.prefetch).min(self.session_leases_max),
-        };
-        // Reports count too once they are more than everything that can be held: the server is slower than the handlers,
-        // and the backlog belongs to it, not to our memory.
-        let waiting = self.reports.len().saturating_sub(wanted as usize);
-        u64::from(wanted).saturating_sub((self.leases.len() + waiting) as u64)
-    }
-
-    /// The ids of all leases held, oldest first.
-    pub(super) fn held(&self) -> Vec<Key> {
-        let mut keys: Vec<_> =
-            self.leases.iter().filter(|(_, held)| held.stage != Stage::Lost).map(|(key, _)| *key).collect();
-        keys.sort_unstable();
-        keys
-    }
-
-    pub(super) fn ids(&self, keys: &[Key]) -> Vec<String> {
-        keys.iter().filter_map(|key| self.leases.get(key)).map(|held| held.lease_id.clone()).collect()
     }
 
     /// Time has passed, or something else has changed. Called after every other input.
@@ -256,6 +205,7 @@ impl State {
                 let verdict = ack.verdict();
                 if let Some(lease_id) = self.reports.acknowledge(now, &ack.report_id, verdict) {
                     tracing::debug!(lease = %lease_id, ?verdict, "report settled");
+                    self.commands.push_back(Command::Settled { lease_id, verdict });
                 }
             }
             Some(FromServer::Revoke(revoke)) => {
@@ -316,144 +266,10 @@ impl State {
             link.deadline = now + LEAVING_WAIT;
             self.commands.push_back(Command::FinishSending { link: old });
         }
-        // Offers of other streams that `Hello` did not name were given back by the server.
-        let stale: Vec<Key> = self
-            .links
-            .iter_mut()
-            .filter(|(other, _)| **other != id)
-            .flat_map(|(_, link)| link.offered.drain(..))
-            .map(|(_, key)| key)
-            .filter(|key| self.leases.get(key).is_some_and(|held| held.stage == Stage::Offered))
-            .collect();
-        for key in stale {
-            self.lose(key);
-        }
         self.reports.resend_all();
         // What runs is told again: `Started` may have been lost with the stream before.
         self.begun =
             self.held().into_iter().filter(|key| self.leases.get(key).is_some_and(|held| held.has_begun)).collect();
-    }
-
-    fn on_leases(&mut self, id: u64, frame: Leases) {
-        // Once a `Hello` elsewhere has named what is held, leases that were not named go back; so they are not taken.
-        let is_moving = self.links.values().any(|link| link.phase == Phase::Greeted && link.is_resuming);
-        let is_taking = self.current == Some(id) && !is_moving;
-        let Some(link) = self.links.get_mut(&id) else { return };
-        for (number, lease) in (frame.first_number..).zip(frame.leases) {
-            link.received = link.received.max(number);
-            if self.by_id.contains_key(&lease.lease_id) {
-                continue;
-            }
-            if !is_taking || number > link.credit {
-                link.has_refused = true;
-                continue;
-            }
-            let key = self.next_key;
-            self.next_key += 1;
-            link.offered.push_back((number, key));
-            self.by_id.insert(lease.lease_id.clone(), key);
-            let lease_id = lease.lease_id.clone();
-            let held = Held { lease_id, stage: Stage::Offered, has_begun: false, lease: Some(Box::new(lease)) };
-            self.leases.insert(key, held);
-        }
-    }
-
-    /// The confirmation of all leases up to `number` has been handed to the stream they came on.
-    pub(super) fn on_accepted(&mut self, id: u64, number: u64) {
-        let Some(link) = self.links.get_mut(&id) else { return };
-        link.accepted = link.accepted.max(number);
-        while let Some((offered, key)) = link.offered.front().copied() {
-            if offered > number {
-                break;
-            }
-            link.offered.pop_front();
-            if let Some(held) = self.leases.get_mut(&key)
-                && held.stage == Stage::Offered
-            {
-                held.stage = Stage::Ready;
-                self.ready.push_back(key);
-            }
-        }
-        self.start_ready();
-    }
-
-    fn start_ready(&mut self) {
-        while self.stop == Stop::Not
-            && (self.config.concurrency == 0 || self.running < self.config.concurrency as usize)
-        {
-            let Some(key) = self.ready.pop_front() else { break };
-            let Some(held) = self.leases.get_mut(&key) else { continue };
-            let Some(lease) = held.lease.take() else { continue };
-            held.stage = Stage::Running;
-            self.running += 1;
-            self.commands.push_back(Command::Start { key, lease });
-        }
-        if self.stop != Stop::Not {
-            // Confirmed and never started: given back, so that another worker need not wait for us.
-            for key in std::mem::take(&mut self.ready) {
-                self.report(key, Outcome::Release);
-            }
-        }
-    }
-
-    /// Forgets a lease that is not running, or tells its handler to stop.
-    fn lose(&mut self, key: Key) {
-        let Some(held) = self.leases.get_mut(&key) else { return };
-        self.by_id.remove(&held.lease_id);
-        self.progress.remove(&key);
-        match held.stage {
-            Stage::Offered | Stage::Ready => {
-                self.leases.remove(&key);
-            }
-            Stage::Running => {
-                held.stage = Stage::Lost;
-                self.commands.push_back(Command::Cancel { key });
-            }
-            Stage::Lost => {}
-        }
-    }
-
-    fn lose_all(&mut self) {
-        for key in self.held() {
-            self.lose(key);
-        }
-    }
-
-    /// The lease is done with: its report waits from now on.
-    fn report(&mut self, key: Key, outcome: Outcome) {
-        let Some(held) = self.leases.remove(&key) else { return };
-        self.by_id.remove(&held.lease_id);
-        self.progress.remove(&key);
-        if matches!(held.stage, Stage::Running | Stage::Lost) {
-            self.running = self.running.saturating_sub(1);
-        }
-        // An attempt whose lease is gone may be made elsewhere. If it succeeded all the same, the server decides by the
-        // fencing token; if it failed, it most likely failed because it was told to stop, which should cost no retry.
-        if held.stage != Stage::Lost || matches!(outcome, Outcome::Success(_)) {
-            self.reports.add(held.lease_id, outcome);
-        }
-    }
-
-    /// A handler runs.
-    pub(crate) fn on_began(&mut self, key: Key) {
-        if let Some(held) = self.leases.get_mut(&key) {
-            held.has_begun = true;
-            self.begun.push_back(key);
-        }
-    }
-
-    /// A handler tells how far it is; the latest word counts.
-    pub(crate) fn on_progress(&mut self, key: Key, fraction: f64, mut message: String) {
-        if self.leases.get(&key).is_some_and(|held| held.stage == Stage::Running) {
-            truncate(&mut message, PROGRESS_BYTES_MAX);
-            let fraction = if fraction.is_nan() { 0.0 } else { fraction.clamp(0.0, 1.0) };
-            self.progress.insert(key, (fraction, message));
-        }
-    }
-
-    /// A handler has ended.
-    pub(crate) fn on_finished(&mut self, key: Key, outcome: Outcome) {
-        self.report(key, outcome);
     }
 
     fn on_drain(&mut self, now: Instant, id: u64, deadline: Option<Duration>) {
@@ -547,14 +363,12 @@ impl State {
     fn finish_if_done(&mut self, now: Instant) {
         let is_overdue = matches!(self.stop, Stop::Hard(deadline) if now >= deadline);
         let is_unanswered = self.goodbye_at.is_some_and(|at| now >= at + FLUSH_WAIT);
-        let is_away = self.is_done() && self.current.is_none();
+        // A server that has our hello has a session of ours: worth a goodbye, once it has answered.
+        let is_answering = self.links.values().any(|link| link.phase == Phase::Greeted);
+        let is_away = self.is_done() && self.current.is_none() && !is_answering;
         if !self.is_finished && (is_overdue || is_unanswered || is_away) {
             self.is_finished = true;
             self.commands.push_back(Command::Finish);
         }
     }
 }
-
-#[cfg(test)]
-#[path = "state_tests.rs"]
-mod tests;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tonic::transport::Channel;
 
 use super::async_result::{AsyncResult, TaskState};
-use super::coalesce::Coalescer;
+use super::coalesce::{Bounds, Coalescer};
 use super::task::Task;
 use crate::connection::{Channels, ConnectOptions, MESSAGE_BYTES_MAX, endpoints};
 use crate::error::Error;
@@ -41,6 +41,7 @@ pub struct ClientBuilder {
     options: ConnectOptions,
     call_timeout: Duration,
     default_queue: String,
+    retry_for: Duration,
     waiting_bytes_max: usize,
 }
 
@@ -51,6 +52,7 @@ impl Default for ClientBuilder {
             options: ConnectOptions::default(),
             call_timeout: Duration::from_secs(60),
             default_queue: String::new(),
+            retry_for: Duration::ZERO,
             waiting_bytes_max: 16 << 20,
         }
     }
@@ -99,6 +101,15 @@ impl ClientBuilder {
         self
     }
 
+    /// How long a send that was certainly not done (no connection, or refused as a whole with DRAINING,
+    /// BROKER_UNAVAILABLE or QUEUE_FULL) is repeated, with back-off or as the server asks, before it is an error. What may
+    /// have been done is never repeated. Default 0: the error is told at once.
+    #[must_use]
+    pub fn retry_for(mut self, time: Duration) -> Self {
+        self.retry_for = time;
+        self
+    }
+
     /// How many bytes of tasks may wait for the send before them; further sends wait. A task counts as at least 1 KiB.
     /// Default 16 MiB.
     #[must_use]
@@ -113,7 +124,12 @@ impl ClientBuilder {
     /// [`Error::Config`]: no address, or a malformed one.
     pub fn connect_lazy(self) -> Result<Client, Error> {
         let channels = Arc::new(Channels::lazy(&endpoints(&self.addresses, &self.options)?));
-        let coalescer = Coalescer::new(Arc::clone(&channels), self.waiting_bytes_max, self.call_timeout);
+        let bounds = Bounds {
+            waiting_bytes_max: self.waiting_bytes_max,
+            call_timeout: self.call_timeout,
+            retry_for: self.retry_for,
+        };
+        let coalescer = Coalescer::new(Arc::clone(&channels), bounds);
         Ok(Client {
             inner: Arc::new(Inner {
                 addresses: self.addresses,

@@ -11,11 +11,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
 use tonic::Code;
+use tonic::transport::Channel;
 
 use super::client::tasks_of;
 use crate::connection::Channels;
 use crate::error::Error;
+use crate::jitter::Backoff;
 use crate::proto::{self, ErrorReason, send_result};
 
 /// Items in one call until a server has told its limit: the default `Limits.batch_max` of a server.
@@ -25,6 +28,8 @@ const BATCH_MAX: usize = 1000;
 const BATCH_BYTES_MAX: usize = 1 << 20;
 /// The unit in which waiting tasks are bounded.
 const ROOM_UNIT_BYTES: usize = 1 << 10;
+/// 256 GiB: more than any memory, and less than a semaphore's permits on every machine.
+const ROOM_UNITS_MAX: u32 = 1 << 28;
 
 type Answer = Result<String, Error>;
 
@@ -33,10 +38,18 @@ pub(super) struct Coalescer {
     shared: Arc<Shared>,
 }
 
+/// As in `ClientBuilder`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub(super) waiting_bytes_max: usize,
+    pub(super) call_timeout: Duration,
+    pub(super) retry_for: Duration,
+}
+
 #[derive(Debug)]
 struct Shared {
     channels: Arc<Channels>,
-    call_timeout: Duration,
+    bounds: Bounds,
     batch_max: AtomicUsize,
     room: Arc<Semaphore>,
     room_units: u32,
@@ -59,13 +72,13 @@ struct Item {
 }
 
 impl Coalescer {
-    pub(super) fn new(channels: Arc<Channels>, waiting_bytes_max: usize, call_timeout: Duration) -> Self {
-        let room_units =
-            u32::try_from(waiting_bytes_max / ROOM_UNIT_BYTES).unwrap_or(u32::MAX >> 4).clamp(1, u32::MAX >> 4);
+    pub(super) fn new(channels: Arc<Channels>, bounds: Bounds) -> Self {
+        let room_units = bounds.waiting_bytes_max / ROOM_UNIT_BYTES;
+        let room_units = u32::try_from(room_units).unwrap_or(ROOM_UNITS_MAX).clamp(1, ROOM_UNITS_MAX);
         Self {
             shared: Arc::new(Shared {
                 channels,
-                call_timeout,
+                bounds,
                 batch_max: AtomicUsize::new(BATCH_MAX),
                 room: Arc::new(Semaphore::new(room_units as usize)),
                 room_units,
@@ -194,45 +207,56 @@ impl UnderWay {
         }
     }
 
-    /// One call, on each address in turn while it is certain that nothing was written.
+    /// One call, repeated only while it is certain that nothing was written: at once on each other address, then for as
+    /// long as the client is told to.
     async fn call(&self, tasks: &[proto::Task]) -> Result<Vec<Answer>, Error> {
         let channels = &self.shared.channels;
-        let mut left = channels.len();
+        let since = Instant::now();
+        let mut backoff = Backoff::random();
+        let mut untried = channels.len();
         loop {
             let (index, channel) = channels.current();
-            let mut client = tasks_of(channel);
-            let answer = match tasks {
-                // Alone: the status says more than an item of a batch, and costs the same.
-                [task] => {
-                    let request = self.timed(proto::SendTaskRequest { task: Some(task.clone()) });
-                    client.send_task(request).await.map(|response| vec![Ok(response.into_inner().task_id)])
-                }
-                _ => {
-                    let request = self.timed(proto::SendTasksRequest { tasks: tasks.to_vec() });
-                    client
-                        .send_tasks(request)
-                        .await
-                        .map(|response| response.into_inner().results.into_iter().map(answer_of).collect::<Vec<_>>())
-                }
-            };
-            let error = match answer {
+            let error = match self.call_once(channel, tasks).await {
                 Ok(answers) => return Ok(answers),
                 Err(status) => Error::from(status),
             };
-            left = left.saturating_sub(1);
             if error.is_of_this_server() {
                 channels.pass_over(index);
             }
-            let is_unwritten = matches!(error, Error::Connect { .. }) || error.reason() == Some(ErrorReason::Draining);
-            if left == 0 || !is_unwritten {
+            untried = untried.saturating_sub(1);
+            if !error.is_retryable() {
                 return Err(error);
+            }
+            if untried > 0 && error.is_of_this_server() {
+                continue;
+            }
+            let pause = error.retry_delay().unwrap_or_default().max(backoff.next());
+            if since.elapsed() + pause > self.shared.bounds.retry_for {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn call_once(&self, channel: Channel, tasks: &[proto::Task]) -> Result<Vec<Answer>, tonic::Status> {
+        let mut client = tasks_of(channel);
+        match tasks {
+            // Alone: the status says more than an item of a batch, and costs the same.
+            [task] => {
+                let request = self.timed(proto::SendTaskRequest { task: Some(task.clone()) });
+                Ok(vec![Ok(client.send_task(request).await?.into_inner().task_id)])
+            }
+            _ => {
+                let request = self.timed(proto::SendTasksRequest { tasks: tasks.to_vec() });
+                let results = client.send_tasks(request).await?.into_inner().results;
+                Ok(results.into_iter().map(answer_of).collect())
             }
         }
     }
 
     fn timed<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
-        request.set_timeout(self.shared.call_timeout);
+        request.set_timeout(self.shared.bounds.call_timeout);
         request
     }
 }

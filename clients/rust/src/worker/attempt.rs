@@ -16,7 +16,7 @@ use super::failure::{Failure, Next};
 use super::function::Function;
 use crate::engine::driver::Hands;
 use crate::engine::{HandlerEvent, Key, Outcome};
-use crate::proto::Lease;
+use crate::proto::{Lease, ReportVerdict};
 
 /// Called when a task has failed for good.
 #[derive(Clone)]
@@ -28,11 +28,22 @@ impl fmt::Debug for OnFailure {
     }
 }
 
+/// Is told what became of each report.
+#[derive(Clone)]
+pub(crate) struct OnVerdict(pub(super) Arc<dyn Fn(&str, ReportVerdict) + Send + Sync>);
+
+impl fmt::Debug for OnVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnVerdict").finish_non_exhaustive()
+    }
+}
+
 /// The engine's hands on the runtime that the worker was started on.
 pub(super) struct RuntimeHands {
     runtime: Handle,
     functions: Arc<HashMap<String, Function>>,
     on_failure: Option<OnFailure>,
+    on_verdict: Option<OnVerdict>,
     events: mpsc::Sender<HandlerEvent>,
     running: HashMap<Key, Running>,
 }
@@ -47,9 +58,10 @@ impl RuntimeHands {
         runtime: Handle,
         functions: Arc<HashMap<String, Function>>,
         on_failure: Option<OnFailure>,
+        on_verdict: Option<OnVerdict>,
         events: mpsc::Sender<HandlerEvent>,
     ) -> Self {
-        Self { runtime, functions, on_failure, events, running: HashMap::new() }
+        Self { runtime, functions, on_failure, on_verdict, events, running: HashMap::new() }
     }
 }
 
@@ -81,6 +93,12 @@ impl Hands for RuntimeHands {
 
     fn forget(&mut self, key: Key) {
         self.running.remove(&key);
+    }
+
+    fn settled(&mut self, lease_id: &str, verdict: ReportVerdict) {
+        if let Some(OnVerdict(told)) = &self.on_verdict {
+            told(lease_id, verdict);
+        }
     }
 }
 

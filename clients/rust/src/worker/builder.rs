@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
-use super::attempt::OnFailure;
+use super::attempt::{OnFailure, OnVerdict};
 use super::context::Context;
 use super::failure::Failure;
 use super::function::{BlockingHandler, Function, Handler};
@@ -77,6 +77,7 @@ pub struct WorkerBuilder {
     functions: HashMap<String, Function>,
     twice: Option<String>,
     on_failure: Option<OnFailure>,
+    on_verdict: Option<OnVerdict>,
     name: Option<String>,
     concurrency: u32,
     prefetch: u32,
@@ -92,6 +93,7 @@ impl WorkerBuilder {
             functions: HashMap::new(),
             twice: None,
             on_failure: None,
+            on_verdict: None,
             name: None,
             concurrency: 10,
             prefetch: 0,
@@ -193,6 +195,13 @@ impl WorkerBuilder {
         self
     }
 
+    /// Told what became of each report: its lease and the server's verdict, once for each attempt that was reported. Called
+    /// on the engine's thread, so it must not block.
+    pub fn on_verdict(mut self, told: impl Fn(&str, crate::proto::ReportVerdict) + Send + Sync + 'static) -> Self {
+        self.on_verdict = Some(OnVerdict(Arc::new(told)));
+        self
+    }
+
     /// The worker. It connects when it runs.
     ///
     /// # Errors
@@ -214,6 +223,7 @@ impl WorkerBuilder {
             },
             functions: Arc::new(self.functions),
             on_failure: self.on_failure,
+            on_verdict: self.on_verdict,
             grace: self.grace,
             stopper: Stopper::new(),
         })

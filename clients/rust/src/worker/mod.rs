@@ -17,7 +17,7 @@ use tonic::transport::Endpoint;
 use crate::engine::Config;
 use crate::engine::driver::{Parts, StopSignal, spawn};
 use crate::error::Error;
-use attempt::{OnFailure, RuntimeHands};
+use attempt::{OnFailure, OnVerdict, RuntimeHands};
 use builder::{Servers, WorkerBuilder};
 use function::Function;
 
@@ -31,6 +31,7 @@ pub struct Worker {
     endpoints: Vec<Endpoint>,
     functions: Arc<HashMap<String, Function>>,
     on_failure: Option<OnFailure>,
+    on_verdict: Option<OnVerdict>,
     grace: Duration,
     stopper: Stopper,
 }
@@ -107,7 +108,13 @@ impl Worker {
     /// [`Error::Config`]: the system gives no thread.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Stopped, Error> {
         let (events, handlers) = mpsc::channel(HANDLER_EVENTS_MAX);
-        let hands = RuntimeHands::new(tokio::runtime::Handle::current(), self.functions, self.on_failure, events);
+        let hands = RuntimeHands::new(
+            tokio::runtime::Handle::current(),
+            self.functions,
+            self.on_failure,
+            self.on_verdict,
+            events,
+        );
         // Owned by this future alone, so that the engine sees it dropped.
         let (engine_stop, stop) = watch::channel(StopSignal::Not);
         let mut ended = spawn(Parts { config: self.config, endpoints: self.endpoints, hands, handlers, stop })?;

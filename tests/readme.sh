@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Types the grpcurl lines of README.md at a fresh server, so that what a reader is told is what works.
+# Types the lines of README.md at a fresh server, so that what a reader is told is what works.
 #
-# usage: tests/grpcurl.sh LINESHAFT GRPCURL
+# usage: tests/readme.sh LINESHAFT GRPCURL
 #
-# A block of the README that is marked `<!-- ci: grpcurl -->` is run as it stands, by bash, in the order of the file and
-# all on one server; only the address is replaced. A comment `# => TEXT` in it is a promise: TEXT must be in its output.
+# A block of the README that is marked `<!-- ci: run -->` is run as it stands, by bash, in the order of the file and
+# all on one server; only the address is replaced, for `lineshaft` by LINESHAFT_SERVER. A comment `# => TEXT` in it is a promise: TEXT must be in its output.
 set -uo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-lineshaft=$(realpath "${1:?usage: tests/grpcurl.sh LINESHAFT GRPCURL}") || exit 2
-grpcurl=$(realpath "${2:?usage: tests/grpcurl.sh LINESHAFT GRPCURL}") || exit 2
+lineshaft=$(realpath "${1:?usage: tests/readme.sh LINESHAFT GRPCURL}") || exit 2
+grpcurl=$(realpath "${2:?usage: tests/readme.sh LINESHAFT GRPCURL}") || exit 2
 
 dir=$(mktemp -d) || exit 2
 server=
@@ -47,13 +47,14 @@ fi
 # One file for each marked block, its title the heading above it.
 awk -v dir="$dir/blocks" '
     /^#+ / && !inside { title = $0; sub(/^#+ /, "", title) }
-    /^<!-- ci: grpcurl -->$/ { marked = 1; next }
+    /^<!-- ci: run -->$/ { marked = 1; next }
     marked && /^```sh$/ { inside = 1; marked = 0; file = sprintf("%s/%02d.sh", dir, ++n); print "# " title > file; next }
     inside && /^```$/ { inside = 0; close(file); next }
     inside { print > file }
     marked && NF { print "README.md: the mark before \"" $0 "\" has no sh block" > "/dev/stderr"; exit 1 }
 ' "$root/README.md" || exit 1
 
+export LINESHAFT_SERVER=http://$address
 passed=0 failed=0
 for block in "$dir"/blocks/*.sh; do
     [[ -e $block ]] || break

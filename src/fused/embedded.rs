@@ -1,0 +1,187 @@
+//! The embedded stores as one: broker, ledger and backend in one file, and the steps over several of them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::backend::StateWrite;
+use crate::backend::embedded::{self as backend, Backend};
+use crate::broker::embedded::{self as broker, Broker};
+use crate::broker::{NewTask, Published};
+use crate::clock::{Clock, WallTime};
+use crate::engine::{Engine, OpenError, Options};
+use crate::error::StoreError;
+use crate::ledger::embedded::{self as ledger, Ledger};
+use crate::ledger::{Decision, Verdict};
+
+/// The embedded stores of one data directory.
+#[derive(Debug, Clone)]
+pub struct Stores {
+    /// The file behind them.
+    pub engine: Engine,
+    /// Carries tasks.
+    pub broker: Arc<Broker>,
+    /// The truth about attempts.
+    pub ledger: Arc<Ledger>,
+    /// Task states.
+    pub backend: Arc<Backend>,
+    /// Steps over all three.
+    pub fused: Arc<Fused>,
+}
+
+/// Opens the stores in `directory`, which is made if it does not exist. The directory is free again when the last of
+/// the stores is dropped.
+///
+/// # Errors
+/// [`OpenError`]: nothing that is stored was changed.
+pub fn open(directory: &Path, options: Options, clock: Arc<dyn Clock>) -> Result<Stores, OpenError> {
+    let engine = Engine::open(directory, options)?;
+    let damaged = |error: StoreError| OpenError::Damaged { path: engine.path().to_owned(), why: error.to_string() };
+    let broker = Broker::open(engine.clone(), Arc::clone(&clock)).map_err(damaged)?;
+    let ledger = Ledger::open(engine.clone(), clock).map_err(damaged)?;
+    let backend = Backend::new(engine.clone());
+    let fused = Fused::new(engine.clone(), &broker, &backend);
+    Ok(Stores {
+        broker: Arc::new(broker),
+        ledger: Arc::new(ledger),
+        backend: Arc::new(backend),
+        fused: Arc::new(fused),
+        engine,
+    })
+}
+
+/// Steps over the embedded rooms, each one transaction.
+#[derive(Debug, Clone)]
+pub struct Fused {
+    engine: Engine,
+    broker: Arc<broker::Store>,
+    watched: Arc<backend::Watched>,
+}
+
+impl Fused {
+    /// Over rooms that stand on `engine`.
+    fn new(engine: Engine, broker: &Broker, backend: &Backend) -> Self {
+        Self { engine, broker: Arc::clone(broker.store()), watched: Arc::clone(backend.watched()) }
+    }
+}
+
+#[async_trait]
+impl super::Fused for Fused {
+    async fn send(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>> {
+        let (broker, watched) = (Arc::clone(&self.broker), Arc::clone(&self.watched));
+        let (states, tasks): (Vec<_>, Vec<_>) = items.iter().cloned().unzip();
+        let job = move |txn: &mut crate::engine::Txn<'_>| {
+            let published = broker::publish_in(txn, &broker, &tasks)?;
+            // A message that is carried already has a state already, and maybe a later one: a repeated send must not
+            // begin its task anew.
+            let new = states.into_iter().zip(published).filter(|(_, published)| *published == Published::New);
+            let new: Vec<StateWrite> = new.map(|(state, _)| state).collect();
+            backend::write_in(txn, &watched, &new, now)?;
+            Ok(())
+        };
+        vec![self.engine.write(job).await; items.len()]
+    }
+
+    async fn settle(&self, decisions: &[Decision]) -> Result<Vec<Verdict>, StoreError> {
+        let (broker, watched) = (Arc::clone(&self.broker), Arc::clone(&self.watched));
+        let decisions = decisions.to_vec();
+        let job = move |txn: &mut crate::engine::Txn<'_>| {
+            let mut verdicts = Vec::with_capacity(decisions.len());
+            for decision in &decisions {
+                let verdict = ledger::decide_in(txn, decision, true)?;
+                if verdict == Verdict::Recorded {
+                    backend::write_in(txn, &watched, &decision.effects.states, decision.at)?;
+                    broker::publish_in(txn, &broker, &decision.effects.publish)?;
+                    broker::acknowledge_in(txn, &broker, &decision.lease.message)?;
+                }
+                verdicts.push(verdict);
+            }
+            Ok(verdicts)
+        };
+        self.engine.write(job).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::backend::Backend as _;
+    use crate::broker::Broker as _;
+    use crate::clock::SystemClock;
+    use crate::engine::Table;
+    use crate::fused::Fused as _;
+    use crate::task::{FailureReason, MessageKey, QueueName, Status, TaskId, TaskName, TaskState, Timestamp};
+
+    fn stores(directory: &Path) -> Stores {
+        open(directory, Options::default(), Arc::new(SystemClock)).unwrap()
+    }
+
+    fn item(key: &str, generation: u64) -> (StateWrite, NewTask) {
+        let task_id = TaskId::trusted("t");
+        let state = TaskState {
+            task_id: task_id.clone(),
+            task_name: "add".into(),
+            status: Status::Pending,
+            results: None,
+            error: String::new(),
+            reason: FailureReason::Unknown,
+            generation,
+            attempt: 1,
+            created_at: Timestamp::ZERO,
+            updated_at: Timestamp::ZERO,
+        };
+        let task = NewTask {
+            key: MessageKey::trusted(key),
+            task: task_id,
+            name: TaskName::trusted("add"),
+            queue: QueueName::trusted("q"),
+            routing_key: None,
+            body: Bytes::from_static(b"body"),
+            available_at: None,
+            priority: 0,
+        };
+        (StateWrite { state, keep: Duration::from_secs(60) }, task)
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_carried_does_not_begin_its_task_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let stores = stores(dir.path());
+        let now = SystemClock.wall();
+        let before = stores.engine.stats().commits;
+        assert_eq!(
+            stores.fused.send(&[item("one", 1), item("two", 2), item("one", 3)], now).await,
+            [const { Ok(()) }; 3]
+        );
+        assert_eq!(stores.engine.stats().commits, before + 1);
+        let read = stores.backend.read(&[TaskId::trusted("t")], now).await.unwrap();
+        assert_eq!(read[0].as_ref().unwrap().generation, 2);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_cannot_be_read_refuses_the_directory_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let stores = stores(dir.path());
+        stores.engine.write(|txn| txn.put(Table::new("messages"), b"key", b"\xff\xff")).await.unwrap();
+        drop(stores);
+        let refused = open(dir.path(), Options::default(), Arc::new(SystemClock)).unwrap_err();
+        let text = refused.to_string();
+        assert!(text.contains("lineshaft.redb") && text.contains("\"key\""), "{text}");
+    }
+
+    #[tokio::test]
+    async fn the_directory_is_free_when_the_last_store_is_dropped() {
+        let dir = tempfile::tempdir().unwrap();
+        let Stores { broker, fused, .. } = stores(dir.path());
+        drop(fused);
+        assert!(open(dir.path(), Options::default(), Arc::new(SystemClock)).is_err());
+        assert_eq!(broker.capabilities().name, "embedded");
+        drop(broker);
+        stores(dir.path());
+    }
+}

@@ -1,0 +1,162 @@
+//! Fused stores against the model: the same random lives of tasks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lineshaft::backend::StateWrite;
+use lineshaft::broker::{Delivery, NewTask, Settle};
+use lineshaft::clock::{Clock, TestClock};
+use lineshaft::ledger::{Begun, Decision, Effects, Ending};
+use lineshaft::task::{LeaseId, Status, TaskId};
+
+use super::{Random, STEPS, Step, seeds};
+use crate::broker::restart::reopen;
+use crate::harness::{Outcome, START, needs};
+use crate::make::*;
+use crate::room::{FusedRoom, Room};
+use crate::rooms::Memory;
+
+pub(crate) async fn answers_as_the_model_does<R: FusedRoom>(room: R) -> Outcome {
+    drop(room);
+    needs(!R::REAL_TIME, "the store has a clock of its own")?;
+    for seed in seeds() {
+        run::<R>(seed).await?;
+    }
+    Ok(())
+}
+
+/// What both hold of the same messages.
+#[derive(Default)]
+struct Held {
+    deliveries: Vec<(Delivery, Delivery)>,
+    leases: Vec<(LeaseId, LeaseId)>,
+}
+
+async fn run<R: FusedRoom>(seed: u64) -> Outcome {
+    let clock = Arc::new(TestClock::new(START));
+    let (mut model, mut room) = (Memory::open(clock.clone()).await, R::open(clock.clone()).await);
+    attach(&model_ledger(&model), &["s1"]).await;
+    attach(&room.ledger(), &["s1"]).await;
+    let mut held = Held::default();
+    let mut random = Random(seed);
+    for number in 0..STEPS {
+        let step = Step { seed, number };
+        match random.below(20) {
+            0..5 => send(step, &mut random, &model, &room).await,
+            5..10 => take_and_lease(step, &mut random, &model, &room, &mut held).await,
+            10..15 => settle(step, &mut random, &model, &room, &mut held).await,
+            15..17 => give_back(step, &mut random, &model, &room, &mut held).await,
+            17 | 18 => room.pass(Duration::from_secs(random.below(20) as u64)).await,
+            _ => {
+                model = reopen(model).await?;
+                room = reopen(room).await?;
+                held.deliveries.clear();
+            }
+        }
+        let ids: Vec<TaskId> = (0..20).map(|n| task_id(&format!("task_m{n}"))).collect();
+        let (now, end) = (clock.wall(), later(clock.wall(), 1));
+        let (in_model, in_room) = (model_backend(&model).read(&ids, now).await, room.backend().read(&ids, now).await);
+        step.agree("states", in_model, in_room);
+        let (in_model, in_room) = (model_ledger(&model).undone(end, 50).await, room.ledger().undone(end, 50).await);
+        step.agree("undone", in_model, in_room);
+    }
+    Ok(())
+}
+
+fn model_ledger(model: &Memory) -> Arc<dyn lineshaft::ledger::Ledger> {
+    crate::room::LedgerRoom::ledger(model)
+}
+
+fn model_backend(model: &Memory) -> Arc<dyn lineshaft::backend::Backend> {
+    crate::room::BackendRoom::backend(model)
+}
+
+fn sent(random: &mut Random, now: lineshaft::clock::WallTime) -> (StateWrite, NewTask) {
+    let label = format!("m{}", random.below(20));
+    let available_at = random.one_in(3).then(|| later(now, random.below(20) as u64));
+    let task = NewTask { available_at, priority: *random.pick(&[0, 0, 7]), ..message(&label) };
+    (state(&format!("task_{label}"), now.0, 1, Status::Pending), task)
+}
+
+async fn send(step: Step, random: &mut Random, model: &Memory, room: &impl FusedRoom) {
+    let now = room.now();
+    let items = random.some(4, |random| sent(random, now));
+    step.agree(&items, model.fused().send(&items, now).await, room.fused().send(&items, now).await);
+}
+
+async fn take_and_lease(step: Step, random: &mut Random, model: &Memory, room: &impl FusedRoom, held: &mut Held) {
+    let max = 1 + random.below(4);
+    let model_broker = crate::room::BrokerRoom::broker(model);
+    let (in_model, in_room) = (take(&model_broker, max).await, take(&room.broker(), max).await);
+    step.agree(("take", max), labels(&in_model), labels(&in_room));
+    for (in_model, in_room) in in_model.into_iter().zip(in_room) {
+        let label = labels(std::slice::from_ref(&in_model)).remove(0);
+        held.deliveries.push((in_model, in_room));
+        let grant = grant(&label, "s1");
+        let begun = (begin(&model_ledger(model), &grant).await, begin(&room.ledger(), &grant).await);
+        match begun {
+            (Begun::Run(in_model), Begun::Run(in_room)) => held.leases.push((in_model.id, in_room.id)),
+            (Begun::Held(_), Begun::Held(_)) | (Begun::Decided, Begun::Decided) => {}
+            other => step.agree(("begin", &label, &other), true, false),
+        }
+    }
+}
+
+fn effects(random: &mut Random, label: &str, now: lineshaft::clock::WallTime) -> Effects {
+    let id = format!("task_{label}");
+    let mut effects = Effects::default();
+    if random.one_in(3) {
+        let (mut pending, task) = sent(random, now);
+        pending.state.attempt = 2;
+        effects.states.push(pending);
+        effects.publish.push(NewTask { key: key(&format!("{}-retry{}", task.key, random.below(3))), ..task });
+    } else {
+        effects.states.push(state(&id, now.0, 1, *random.pick(&[Status::Success, Status::Failure])));
+    }
+    effects
+}
+
+async fn settle(step: Step, random: &mut Random, model: &Memory, room: &impl FusedRoom, held: &mut Held) {
+    if held.leases.is_empty() {
+        return;
+    }
+    let now = room.now();
+    let from = held.leases.len().saturating_sub(10);
+    let decisions = random.some(3, |random| {
+        let (in_model, in_room) = random.pick(&held.leases[from..]).clone();
+        let made = Decision {
+            at: now,
+            effects: effects(random, in_model.message.as_str(), now),
+            ..decision(&in_model, None, random.below(2) as u8)
+        };
+        (made.clone(), Decision { lease: in_room, ..made })
+    });
+    let (in_model, in_room): (Vec<_>, Vec<_>) = decisions.into_iter().unzip();
+    // Now and then the ledger alone decides, and somebody else does what follows.
+    if random.one_in(6) {
+        let verdicts = (model_ledger(model).decide(&in_model).await, room.ledger().decide(&in_room).await);
+        step.agree(&in_model, verdicts.0, verdicts.1);
+    } else {
+        step.agree(&in_model, model.fused().settle(&in_model).await, room.fused().settle(&in_room).await);
+    }
+}
+
+async fn give_back(step: Step, random: &mut Random, model: &Memory, room: &impl FusedRoom, held: &mut Held) {
+    if let Some((in_model, in_room)) = held.leases.last().cloned() {
+        let ending = Ending::Free { report: None };
+        let in_model = model_ledger(model).release(&[(in_model, ending.clone())]).await;
+        step.agree("release", in_model, room.ledger().release(&[(in_room, ending)]).await);
+    }
+    if held.deliveries.is_empty() {
+        return;
+    }
+    let (in_model, in_room) = held.deliveries.swap_remove(random.below(held.deliveries.len()));
+    let how = match random.below(4) {
+        0 => Settle::Ack,
+        1 => Settle::Return { after: Duration::from_secs(random.below(10) as u64) },
+        _ => RETURN,
+    };
+    let model_broker = crate::room::BrokerRoom::broker(model);
+    let in_model = model_broker.settle(&[(in_model.receipt, how)]).await;
+    step.agree(("settle", how), in_model, room.broker().settle(&[(in_room.receipt, how)]).await);
+}

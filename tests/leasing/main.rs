@@ -1,0 +1,20 @@
+//! The invariants of leasing, one test for each sentence, on stores in memory and paused time.
+//!
+//! What holds here holds for every room that passes `conformance`. Crashes at every arrow are in `failpoints`.
+
+#[path = "../support/faulty.rs"]
+mod faulty;
+#[path = "../support/gated.rs"]
+mod gated;
+#[path = "../support/worker.rs"]
+mod worker;
+#[path = "../support/world.rs"]
+mod world;
+
+mod credit;
+mod drain;
+mod expiry;
+mod fair;
+mod fence;
+mod offers;
+mod sessions;

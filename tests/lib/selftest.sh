@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Tries the runner on made-up steps: a runner that counts wrongly would make every other result worthless.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.." || exit 2
+
+passed=0 failed=0
+# expect NAME EXPECTED ACTUAL
+expect() {
+    if [[ $2 == "$3" ]]; then
+        passed=$((passed + 1))
+        echo "ok: $1"
+    else
+        failed=$((failed + 1))
+        printf 'FAILED: %s\n  expected: %s\n  actual:   %s\n' "$1" "$2" "$3"
+    fi
+}
+
+# made_up COMMANDS: runs them as a suite of their own; its last lines and its status are in $said and $status.
+made_up() {
+    status=0
+    said=$(bash -c '. tests/lib/steps.sh; run_begin; suite_begin made-up; eval "$1"; suite_end; run_end' _ "$1" 2>&1) || status=$?
+    totals=$(tail -n 1 <<<"$said")
+}
+
+summary='test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s'
+
+# "No process is left behind" is one more that passes, in each.
+made_up 'step a true; step b true'
+expect "steps that succeed are counted" "3 passed, 0 failed, 0 skipped / 0" "$totals / $status"
+made_up 'step a true; step b bash -c "exit 7"'
+expect "a step that fails is counted, and fails the run" "2 passed, 1 failed, 0 skipped / 1" "$totals / $status"
+made_up "rust_tests a printf '%s\n' '$summary' '$summary'"
+expect "the summaries of all test binaries are added up" "7 passed, 0 failed, 0 skipped / 0" "$totals / $status"
+made_up "rust_tests a bash -c 'echo \"$summary\"; echo \"test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured\"; exit 101'"
+expect "failed and ignored tests are counted as such" "6 passed, 1 failed, 1 skipped / 1" "$totals / $status"
+made_up "rust_tests a bash -c 'echo \"$summary\"; exit 101'"
+expect "a runner that dies after a good summary has failed" "4 passed, 1 failed, 0 skipped / 1" "$totals / $status"
+made_up "rust_tests a echo 'test result: ok. 0 passed; 0 failed; 0 ignored; 0 measured'"
+expect "a runner that ran nothing has failed" "1 passed, 1 failed, 0 skipped / 1" "$totals / $status"
+made_up "counted a echo 'x: 4 passed, 0 failed, 2 skipped'"
+expect "the plain summary is read" "5 passed, 0 failed, 2 skipped / 0" "$totals / $status"
+made_up 'skip a "it cannot be had"'
+expect "a skip is counted, with its reason" "1 passed, 0 failed, 1 skipped / 0 / 1" \
+    "$totals / $status / $(grep -c '^skipped made-up: a: it cannot be had$' <<<"$said")"
+
+if [[ -d /proc/self ]]; then
+    made_up "step a bash -c 'setsid sleep 1000.$$ & exit 0'"
+    expect "what a test leaves behind fails the suite" "1 passed, 1 failed, 0 skipped / 1" "$totals / $status"
+    expect "and is ended" "" "$(grep -lzxF "1000.$$" /proc/[0-9]*/cmdline 2>/dev/null)"
+fi
+
+said=$(tests/run.sh no-such-suite 2>&1)
+expect "an unknown suite is refused" "2 tests/run.sh: there is no suite 'no-such-suite'" "$? $(head -n 1 <<<"$said")"
+
+echo "$passed passed, $failed failed, 0 skipped"
+((failed == 0 && passed > 0))

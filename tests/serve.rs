@@ -1,0 +1,136 @@
+//! The program `lineshaft serve`, as a process: how it starts, stops, is killed and comes back.
+#![cfg(feature = "embedded")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::process::{Command, Output};
+
+use lineshaft_client::proto::task_service_client::TaskServiceClient;
+use lineshaft_client::proto::worker_lease_request::Message as Said;
+use lineshaft_client::proto::worker_service_client::WorkerServiceClient;
+use lineshaft_client::proto::*;
+use rustix::process::Signal;
+use support::until::soon;
+use support::{Options, Process};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lineshaft"))
+        .arg("serve")
+        .args(arguments)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+fn refusal_of(output: &Output, code: i32) -> String {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(output.stdout.is_empty());
+    text
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_accepted_is_there_after_a_crash_on_the_same_port_and_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Process::start(&dir.path().join("data"), Options::default());
+    let mut tasks = TaskServiceClient::connect(server.url()).await.unwrap();
+    let mut ids = Vec::new();
+    for n in 0..20 {
+        let task = Task { id: format!("task{n}"), name: "n".into(), ..Default::default() };
+        let sent = tasks.send_task(SendTaskRequest { task: Some(task) }).await.unwrap();
+        ids.push(sent.into_inner().task_id);
+    }
+    server.kill();
+    server.restart();
+    let mut tasks = TaskServiceClient::connect(server.url()).await.unwrap();
+    let states = tasks.get_states(GetStatesRequest { task_ids: ids.clone() }).await.unwrap().into_inner().states;
+    assert!(states.iter().all(|s| s.status() == TaskStatus::Pending), "{states:?}");
+    let mut workers = WorkerServiceClient::connect(server.url()).await.unwrap();
+    let subscriptions = vec![Subscription { queue: String::new(), names: vec!["n".into()], weight: 0 }];
+    let wait_max = Some(prost_types::Duration { seconds: 10, nanos: 0 });
+    let request = LeaseTasksRequest { subscriptions, tasks_max: 100, wait_max, ..Default::default() };
+    let leases = workers.lease_tasks(request).await.unwrap().into_inner().leases;
+    let leased: Vec<_> = leases.into_iter().map(|l| l.task_id).collect();
+    assert_eq!(leased, ids);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_drains_and_ends_with_success() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Process::start(&dir.path().join("data"), Options::default());
+    let (say, said) = mpsc::channel(8);
+    let subscriptions = vec![Subscription { queue: String::new(), names: vec!["n".into()], weight: 0 }];
+    let hello = Hello { subscriptions, ..Default::default() };
+    say.send(WorkerLeaseRequest { message: Some(Said::Hello(hello)) }).await.unwrap();
+    let mut workers = WorkerServiceClient::connect(server.url()).await.unwrap();
+    let mut told = workers.worker_lease(ReceiverStream::new(said)).await.unwrap().into_inner();
+    assert!(soon("a welcome", told.message()).await.unwrap().is_some());
+    server.signal(Signal::TERM);
+    let mut kinds = Vec::new();
+    while let Some(told) = soon("the stream ends", told.message()).await.unwrap() {
+        kinds.push(format!("{:?}", told.message.unwrap()).split('(').next().unwrap().to_owned());
+    }
+    assert_eq!(kinds, ["Drain", "Goodbye"]);
+    assert!(server.ended().success());
+    // The directory is free again, and the port too.
+    server.restart();
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options::default().env("LINESHAFT_FAILPOINTS", "").env("LINESHAFT_SERVER_DRAIN_DEADLINE", "1h");
+    let mut server = Process::start(&dir.path().join("data"), options);
+    server.signal(Signal::INT);
+    server.signal(Signal::TERM);
+    // Either it had drained before the second came, or the second ended it.
+    let code = server.ended().code();
+    assert!(matches!(code, Some(0 | 130)), "{code:?}");
+}
+
+#[test]
+fn one_directory_belongs_to_one_server_and_the_second_says_who_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let server = Process::start(&data, Options::default());
+    let output = run(&["--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()], &[]);
+    let text = refusal_of(&output, 1);
+    assert!(text.contains(&format!("process {}", server.pid())), "{text}");
+    let taken = server.addr.to_string();
+    let other = dir.path().join("other");
+    let output = run(&["--listen", &taken, "--data-dir", other.to_str().unwrap()], &[]);
+    assert!(refusal_of(&output, 1).contains(&format!("cannot listen on {taken}")));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_told_in_one_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.yml");
+    let with_file = |text: &str, environment: &[(&str, &str)]| {
+        std::fs::write(&file, text).unwrap();
+        let data = dir.path().join("data");
+        let arguments =
+            ["--config", file.to_str().unwrap(), "--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()];
+        run(&arguments, environment)
+    };
+    let cases = [
+        (with_file("leases:\n  lost_maximum: 3\n", &[]), "did you mean \"leases.lost_max\"?"),
+        (with_file("", &[("LINESHAFT_LEASES_LOST_MAX", "0")]), "leases.lost_max is 0, it must be 1 to 1000"),
+        (with_file("log:\n  format: xml\n", &[]), "log.format"),
+        (with_file("a: [\n", &[]), "config.yml"),
+        (with_file("result_backend: embedded:x\n", &[]), "broker is not"),
+        (with_file("", &[("BROKER", "redis://:secret@127.0.0.1:6379")]), "embedded:DIR"),
+        (run(&["--listen", "0.0.0.0:0"], &[]), "--insecure"),
+        (run(&["--config", "/nonexistent.yml"], &[]), "/nonexistent.yml"),
+    ];
+    for (output, part) in cases {
+        let text = refusal_of(&output, 2);
+        assert!(text.contains(part) && !text.contains("secret"), "{text}");
+        assert_eq!(text.lines().count(), 1, "{text}");
+    }
+    assert!(!dir.path().join("data").exists(), "nothing is made for a configuration that cannot be used");
+}
