@@ -105,7 +105,7 @@ pub(crate) struct State {
     messages: BTreeMap<u64, Message>,
     keys: HashMap<MessageKey, u64>,
     ready: BTreeSet<(QueueName, Rank)>,
-    delayed: BTreeSet<(QueueName, WallTime, u64)>,
+    delayed: BTreeSet<(QueueName, WallTime, Rank)>,
     next_sequence: u64,
     next_nonce: u64,
     next_replica: u64,
@@ -244,12 +244,12 @@ impl State {
         let rank = (Reverse(message.priority), sequence);
         match std::mem::replace(&mut message.place, place) {
             Place::Ready => drop(self.ready.remove(&(queue.clone(), rank))),
-            Place::Delayed(at) => drop(self.delayed.remove(&(queue.clone(), at, sequence))),
+            Place::Delayed(at) => drop(self.delayed.remove(&(queue.clone(), at, rank))),
             Place::Held { .. } => {}
         }
         match place {
             Place::Ready => drop(self.ready.insert((queue, rank))),
-            Place::Delayed(at) => drop(self.delayed.insert((queue, at, sequence))),
+            Place::Delayed(at) => drop(self.delayed.insert((queue, at, rank))),
             Place::Held { .. } => {}
         }
     }
@@ -264,7 +264,7 @@ impl State {
 
     /// Makes ready what is due. Once ready it stays so, even if the wall clock is stepped back.
     fn promote(&mut self, now: WallTime) {
-        let due: Vec<u64> = self.delayed.iter().filter(|(_, at, _)| *at <= now).map(|(_, _, s)| *s).collect();
+        let due: Vec<u64> = self.delayed.iter().filter(|(_, at, _)| *at <= now).map(|(_, _, rank)| rank.1).collect();
         for sequence in due {
             self.put(sequence, Place::Ready);
         }
@@ -277,11 +277,11 @@ impl State {
             .filter_map(|(_, rank)| Some((*rank, self.messages.get(&rank.1)?)))
     }
 
-    fn delayed_in<'a>(&'a self, queue: &'a QueueName) -> impl Iterator<Item = (WallTime, u64, &'a Message)> {
+    fn delayed_in<'a>(&'a self, queue: &'a QueueName) -> impl Iterator<Item = (WallTime, Rank, &'a Message)> {
         self.delayed
-            .range((queue.clone(), WallTime(0), 0)..)
+            .range((queue.clone(), WallTime(0), (Reverse(u8::MAX), 0))..)
             .take_while(move |(q, _, _)| q == queue)
-            .filter_map(|(_, at, sequence)| Some((*at, *sequence, self.messages.get(sequence)?)))
+            .filter_map(|(_, at, rank)| Some((*at, *rank, self.messages.get(&rank.1)?)))
     }
 
     /// The message that `receipt` holds.
@@ -415,8 +415,8 @@ impl Inspect for Broker {
         let ready = state
             .ready_in(query.queue)
             .map(|(rank, m)| (Position::Ready(rank), Waiting { body: m.task.body.clone(), available_at: None }));
-        let delayed = state.delayed_in(query.queue).take_while(|_| query.delayed).map(|(at, sequence, m)| {
-            (Position::Delayed(at, sequence), Waiting { body: m.task.body.clone(), available_at: Some(at) })
+        let delayed = state.delayed_in(query.queue).take_while(|_| query.delayed).map(|(at, rank, m)| {
+            (Position::Delayed(at, rank), Waiting { body: m.task.body.clone(), available_at: Some(at) })
         });
         let mut rest = ready.chain(delayed).skip_while(|(position, _)| after.is_some_and(|after| *position <= after));
 
@@ -442,32 +442,26 @@ impl Inspect for Broker {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Position {
     Ready(Rank),
-    Delayed(WallTime, u64),
+    Delayed(WallTime, Rank),
 }
 
 impl Position {
     fn write(self) -> Vec<u8> {
-        let (kind, first, sequence) = match self {
-            Self::Ready((Reverse(priority), sequence)) => (0, u64::from(priority), sequence),
-            Self::Delayed(at, sequence) => (1, at.0, sequence),
+        let (kind, at, (Reverse(priority), sequence)) = match self {
+            Self::Ready(rank) => (0, WallTime(0), rank),
+            Self::Delayed(at, rank) => (1, at, rank),
         };
-        let mut bytes = vec![kind];
-        bytes.extend(first.to_be_bytes());
-        bytes.extend(sequence.to_be_bytes());
-        bytes
+        [&[kind, priority][..], &at.0.to_be_bytes(), &sequence.to_be_bytes()].concat()
     }
 
     fn read(bytes: &[u8]) -> Result<Self, StoreError> {
-        let (kind, numbers) = bytes.split_first().ok_or(StoreError::Position)?;
-        let (first, sequence) = numbers.split_at_checked(8).ok_or(StoreError::Position)?;
-        let number = |bytes: &[u8]| bytes.try_into().map(u64::from_be_bytes).map_err(|_| StoreError::Position);
-        let (first, sequence) = (number(first)?, number(sequence)?);
+        let bytes: &[u8; 18] = bytes.try_into().map_err(|_| StoreError::Position)?;
+        let [kind, priority, numbers @ ..] = bytes;
+        let numbers = u128::from_be_bytes(*numbers);
+        let (at, rank) = (WallTime((numbers >> 64) as u64), (Reverse(*priority), numbers as u64));
         match kind {
-            0 => {
-                let priority = u8::try_from(first).map_err(|_| StoreError::Position)?;
-                Ok(Self::Ready((Reverse(priority), sequence)))
-            }
-            1 => Ok(Self::Delayed(WallTime(first), sequence)),
+            0 => Ok(Self::Ready(rank)),
+            1 => Ok(Self::Delayed(at, rank)),
             _ => Err(StoreError::Position),
         }
     }

@@ -153,7 +153,7 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
 #[async_trait]
 pub trait Inspect: Send + Sync {
     /// The messages that wait in `queue`, in the order of [`Broker::take`], a page at a time; delayed ones after them, by
-    /// time, if asked for. Held ones do not wait.
+    /// time and then in that order, if asked for. Held ones do not wait.
     ///
     /// While pages are read, other messages may come and go: one that waits all the while, in its place, is in exactly
     /// one page.

@@ -212,18 +212,21 @@ impl State {
     }
 }
 
+/// An attachment and some of its slots.
+type Free = (Arc<Attachment>, u64);
+
 /// Slots promised on attachments that take the same names from one queue.
 #[derive(Debug)]
 pub(super) struct Reservation {
     pub(super) names: Arc<[TaskName]>,
-    slots: Vec<(Arc<Attachment>, u64)>,
+    slots: Vec<Free>,
     next: usize,
 }
 
 impl Reservation {
     /// Spreads up to `max` slots over members with so many free: the ones with few first, so that what they leave goes to
     /// those with many.
-    fn spread(names: Arc<[TaskName]>, mut members: Vec<(Arc<Attachment>, u64)>, max: u64, round: usize) -> Self {
+    fn spread(names: Arc<[TaskName]>, mut members: Vec<Free>, max: u64, round: usize) -> Self {
         let shift = round % members.len().max(1);
         members.rotate_left(shift);
         members.sort_by_key(|(_, free)| *free);
@@ -471,7 +474,7 @@ impl Queue {
     /// a slot gets one before anybody gets many. Grouping keeps slots from being held for tasks that only another worker
     /// can take.
     pub(super) fn reserve(&self, limits: &SlotLimits<'_>, max: u64) -> Vec<Reservation> {
-        let mut groups: Vec<(Arc<[TaskName]>, Vec<(Arc<Attachment>, u64)>)> = Vec::new();
+        let mut groups: Vec<(Arc<[TaskName]>, Vec<Free>)> = Vec::new();
         for attachment in self.members.lock().iter() {
             let Some(subscription) = attachment.subscriptions.iter().find(|s| s.queue == self.name) else { continue };
             let free = limits.free(attachment);

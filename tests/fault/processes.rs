@@ -1,5 +1,6 @@
 //! The processes of a fault test: a server on one address and directory through many lives, workers and producers.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -142,6 +143,11 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What the processes logged explains more than the assertion.
+            self.dir.disable_cleanup(true);
+            println!("logs and witness files are kept in {}", self.dir.path().display());
+        }
         if let Some(child) = &mut self.child {
             let _ = child.kill();
             let _ = child.wait();
@@ -177,7 +183,8 @@ impl Program {
         program.pop();
         program.pop();
         program.push("examples/fault-program");
-        let child = Command::new(program).args(args).spawn().expect("the program starts");
+        let log = File::create(file.with_extension("log")).expect("a log");
+        let child = Command::new(program).args(args).stderr(log).spawn().expect("the program starts");
         Self { child, file, killed_at: None }
     }
 

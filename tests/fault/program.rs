@@ -35,6 +35,8 @@ fn now() -> u128 {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Read only when something went wrong.
+    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let text: Vec<&str> = args.iter().map(String::as_str).collect();
     match text.as_slice() {

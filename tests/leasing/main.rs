@@ -2,6 +2,9 @@
 //!
 //! What holds here holds for every room that passes `conformance`. Crashes at every arrow are in `failpoints`.
 
+// Helpers of tests may panic like tests; the lint knows only functions marked as tests.
+#![allow(clippy::expect_used, clippy::panic)]
+
 #[path = "../support/faulty.rs"]
 mod faulty;
 #[path = "../support/gated.rs"]
@@ -11,10 +14,13 @@ mod worker;
 #[path = "../support/world.rs"]
 mod world;
 
+mod bodies;
 mod credit;
 mod drain;
 mod expiry;
 mod fair;
 mod fence;
 mod offers;
+mod retries;
+mod sending;
 mod sessions;

@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use crate::world::{LEASE, queue};
 
 /// Longer than anything that is bound to happen takes.
-const LONG: Duration = Duration::from_secs(300);
+const LONG: Duration = Duration::from_secs(3 * 3_600);
 
 /// An attached worker. Dropped, it detaches and falls silent.
 pub(crate) struct Worker {

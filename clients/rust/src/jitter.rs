@@ -29,7 +29,12 @@ impl Backoff {
 
     /// The wait after one more failure.
     pub(crate) fn next(&mut self) -> Duration {
-        let bound = BACKOFF_MIN.saturating_mul(1 << self.failures.min(10)).min(BACKOFF_MAX);
+        self.next_within(BACKOFF_MAX)
+    }
+
+    /// The wait after one more failure, at most `max`, which may be less than the longest wait there is.
+    pub(crate) fn next_within(&mut self, max: Duration) -> Duration {
+        let bound = BACKOFF_MIN.saturating_mul(1 << self.failures.min(10)).min(BACKOFF_MAX).min(max);
         self.failures = self.failures.saturating_add(1);
         self.up_to(bound)
     }

@@ -4,7 +4,8 @@
 //! which messages are taken. Messages of one queue and one name form a *lane*, so that taking by name looks at heads of
 //! lanes only, and a name that nobody takes stands in nobody's way.
 //!
-//! A waiting message costs about 70 bytes: its body and names stay in the table, its key is packed.
+//! A waiting message costs about 80 bytes (measured with a million): its body and names stay in the table, its key is
+//! packed.
 
 use std::cmp::Reverse;
 use std::collections::hash_map::Entry as Slot;

@@ -110,20 +110,25 @@ pub(super) fn undone(records: &impl Records, before: WallTime, max: usize) -> Re
     let entries = records.scan(UNDONE, (Bound::Unbounded, Bound::Excluded(&end)), Direction::Forward, max)?;
     let mut found = Vec::with_capacity(entries.len());
     for (key, _) in entries {
-        let (_, message) = layout::read_time_key(UNDONE, &key)?;
-        let attempt = layout::attempt(records, &message)?;
-        let Some(Ended::Decided(decided)) = attempt.and_then(|attempt| attempt.ended) else { continue };
-        let Some(effects) = decided.effects else { continue };
-        match effects.try_into() {
-            Ok(effects) => found.push(Undone { message, effects }),
+        match undone_under(records, &key) {
+            Ok(undone) => found.extend(undone),
             // One record that cannot be read must not keep all others from being finished.
-            Err(error) => {
-                let error: RecordError = error;
-                tracing::error!(%message, %error, "the effects of a decision cannot be read and are passed over");
+            Err(StoreError::Corrupt { why, .. }) => {
+                tracing::error!(why, "the effects of a decision cannot be read and are passed over");
             }
+            Err(error) => return Err(error),
         }
     }
     Ok(found)
+}
+
+fn undone_under(records: &impl Records, key: &[u8]) -> Result<Option<Undone>, StoreError> {
+    let (_, message) = layout::read_time_key(UNDONE, key)?;
+    let attempt = layout::attempt(records, &message)?;
+    let Some(Ended::Decided(decided)) = attempt.and_then(|attempt| attempt.ended) else { return Ok(None) };
+    let Some(effects) = decided.effects else { return Ok(None) };
+    let effects = effects.try_into().map_err(|error: RecordError| layout::corrupt(message.as_str(), error))?;
+    Ok(Some(Undone { message, effects }))
 }
 
 /// Marks effects done.

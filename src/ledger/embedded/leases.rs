@@ -6,12 +6,12 @@ use std::ops::{Bound, ControlFlow};
 use crate::clock::WallTime;
 use crate::engine::{self, Direction, Records, Txn};
 use crate::error::StoreError;
+use crate::ledger::record::SessionRecord;
 use crate::ledger::{Begun, Grant, Lease, LeaseQuery};
 use crate::task::{FencingToken, SessionId};
 
 use super::attempt::{Attempt, Ended};
 use super::layout::{self, ATTEMPTS, Indexed, LEASES, SESSIONS};
-use crate::ledger::record::SessionRecord;
 
 /// True if the session lives, and did not attach again since the grant was asked for.
 fn attached(stored: Option<u64>, grant: &Grant) -> bool {

@@ -8,6 +8,8 @@ mod ends;
 mod layout;
 mod leases;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -151,3 +151,28 @@ pub(super) fn close_in(
     }
     Ok(Some(held))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_whose_end_is_not_committed_can_be_renewed_again() {
+        let (renewals, id) = (Renewals::default(), [SessionId::trusted("s1")]);
+        renewals.0.lock().insert(id[0].clone(), Renewal::default());
+        assert_eq!(renewals.raise(&id), [true]);
+        assert!(!renewals.begin_close(&id[0], Some(0)));
+        assert!(renewals.begin_close(&id[0], Some(1)));
+        assert_eq!(renewals.raise(&id), [false], "its end is under way");
+        renewals.undo_close(&id[0]);
+        assert_eq!(renewals.raise(&id), [true]);
+        assert_eq!(renewals.all(), [(id[0].clone(), 2)]);
+    }
+
+    #[test]
+    fn a_session_attached_in_the_same_group_is_not_closed_by_number() {
+        let renewals = Renewals::default();
+        assert!(!renewals.begin_close(&SessionId::trusted("s1"), Some(0)));
+        assert!(renewals.begin_close(&SessionId::trusted("s1"), None));
+    }
+}

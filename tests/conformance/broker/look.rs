@@ -67,6 +67,11 @@ pub(crate) async fn delayed_messages_are_listed_last_by_time_if_asked_for<R: Bro
     let times: Vec<_> = page.items.iter().map(|item| item.available_at).collect();
     let time = |seconds| Some(later(now, seconds));
     assert_eq!(times, [None, None, time(100), time(200), time(200), time(300)]);
+    if broker.capabilities().priorities.limit().is_some() {
+        // Of the same time, in the order of taking.
+        publish(&broker, &[NewTask { priority: 1, ..at("v", 200) }]).await;
+        assert_eq!(all(&broker, true, 2, async || {}).await, ["b", "a", "x", "v", "y", "w", "z"]);
+    }
     Ok(())
 }
 

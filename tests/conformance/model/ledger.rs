@@ -147,6 +147,7 @@ impl Pair {
         let at = self.clock.wall();
         let grants = random.some(4, |random| Grant {
             request_id: random.one_in(2).then(|| "request".to_owned()),
+            attach: *random.pick(&[0, 0, 1, 1, 2, 3]),
             attempts_before: random.below(3) as u32,
             body: random.one_in(2).then(|| Bytes::from_static(b"body")),
             queue: queue(random.pick::<&str>(&["q", "r"])),

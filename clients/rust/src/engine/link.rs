@@ -105,6 +105,9 @@ pub(super) struct Intervals {
     pub(super) heartbeat: Duration,
     /// Nothing from the server for this long: the connection is dead.
     pub(super) silence_max: Duration,
+    /// The longest wait before the next attempt to connect: a small part of the lease time, so that several attempts fit
+    /// into it and what is held is not lost while the worker waits.
+    pub(super) reconnect: Duration,
 }
 
 impl Default for Intervals {
@@ -120,12 +123,14 @@ impl Intervals {
             from_proto(duration).filter(|duration| !duration.is_zero()).unwrap_or(default)
         };
         let interval = read(timing.and_then(|timing| timing.heartbeat_interval), Duration::from_secs(10));
+        let lease = read(timing.and_then(|timing| timing.lease_duration), interval.saturating_mul(3));
         let silence = read(timing.and_then(|timing| timing.silence_max), interval.saturating_mul(3));
         Self {
             // Sent early: the interval is an upper bound, and the frame has a way to go. Never so often that a timing of
             // nanoseconds would keep a core busy.
             heartbeat: (interval * 4 / 5).clamp(Duration::from_millis(10), Duration::from_secs(3600)),
             silence_max: silence.clamp(Duration::from_millis(50), Duration::from_secs(3 * 3600)),
+            reconnect: (lease / 8).max(Duration::from_millis(50)),
         }
     }
 }

@@ -320,7 +320,7 @@ impl State {
         if was_current || self.current.is_none() || link.is_coming() {
             // The delay is that server's; others need not be waited for.
             let asked = closed.retry_delay.filter(|_| self.addresses == 1).unwrap_or_default();
-            let pause = self.backoff.next().max(asked.min(RETRY_DELAY_MAX));
+            let pause = self.backoff.next_within(self.intervals.reconnect).max(asked.min(RETRY_DELAY_MAX));
             // Another address may be well; the same one has just failed.
             self.next_address = (self.next_address + 1) % self.addresses;
             let is_moving = self.links.values().any(Link::is_coming);
