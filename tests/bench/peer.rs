@@ -24,6 +24,8 @@ use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 const NAME: &str = "noop";
+/// Where the producer leaves the ids of what it has sent, for `count`: in the working directory.
+const IDS: &str = "lineshaft.ids";
 /// How long a result may take.
 const RESULT_MAX: Duration = Duration::from_secs(30);
 
@@ -98,18 +100,19 @@ impl Peer {
     }
 
     fn task(&self, index: usize) -> Task {
-        Task::new(NAME).id(id(index)).queue(&self.queue).arg(format!("{index:012}{}", self.fill))
+        // Its id is left to the server, as most programs do.
+        Task::new(NAME).queue(&self.queue).arg(format!("{index:012}{}", self.fill))
     }
 
-    async fn send(&self, index: usize) -> anyhow::Result<()> {
+    /// Answers the id.
+    async fn send(&self, index: usize) -> anyhow::Result<String> {
         let task = self.task(index);
         if self.is_unary {
             let request = proto::SendTaskRequest { task: Some(task.into_proto()) };
-            self.client.task_service().send_task(request).await?;
+            Ok(self.client.task_service().send_task(request).await?.into_inner().task_id)
         } else {
-            self.client.send(task).await?;
+            Ok(self.client.send(task).await?.id().to_owned())
         }
-        Ok(())
     }
 
     async fn enqueue(self) -> anyhow::Result<()> {
@@ -120,26 +123,29 @@ impl Peer {
             let (peer, next) = (self.clone(), Arc::clone(&next));
             // A task each, as a program with so many threads would have.
             tokio::spawn(async move {
-                let (mut failed, mut error) = (0_usize, None);
+                let (mut ids, mut failed, mut error) = (Vec::new(), 0_usize, None);
                 loop {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     if index >= peer.tasks {
-                        return (failed, error);
+                        return (ids, failed, error);
                     }
-                    if let Err(e) = peer.send(index).await {
-                        failed += 1;
-                        error = Some(e.to_string());
+                    match peer.send(index).await {
+                        Ok(id) => ids.push(id),
+                        Err(e) => {
+                            failed += 1;
+                            error = Some(e.to_string());
+                        }
                     }
                 }
             })
         });
         let ends = join_all(all).await.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let t1 = now_ns();
-        let failed: usize = ends.iter().map(|(failed, _)| failed).sum();
-        let error = ends.into_iter().find_map(|(_, error)| error);
-        result(&json!({
-            "n": self.tasks, "failed": failed, "error": error, "t0_ns": t0, "t1_ns": t1, "cpu_s": cpu_seconds() - cpu,
-        }))
+        let (t1, cpu) = (now_ns(), cpu_seconds() - cpu);
+        let ids: String = ends.iter().flat_map(|(ids, ..)| ids).map(|id| format!("{id}\n")).collect();
+        std::fs::write(IDS, ids).with_context(|| format!("{IDS:?} cannot be written"))?;
+        let failed: usize = ends.iter().map(|(_, failed, _)| failed).sum();
+        let error = ends.into_iter().find_map(|(.., error)| error);
+        result(&json!({ "n": self.tasks, "failed": failed, "error": error, "t0_ns": t0, "t1_ns": t1, "cpu_s": cpu }))
     }
 
     async fn latency(self) -> anyhow::Result<()> {
@@ -154,8 +160,8 @@ impl Peer {
             }
             tokio::time::sleep_until(begun + Duration::from_secs(index as u64) / u32::try_from(rate)?).await;
             let sent = now_ns();
-            self.send(index).await?;
-            self.client.result(id(index)).get::<()>(RESULT_MAX).await?;
+            let id = self.send(index).await?;
+            self.client.result(id).get::<()>(RESULT_MAX).await?;
             result_us.push((now_ns() - sent) as f64 / 1e3);
             // Written before the task ended, so it is there.
             let start = ledger.start(index)?;
@@ -197,10 +203,11 @@ impl Peer {
         Ok(())
     }
 
-    /// How many of the tasks have ended well.
+    /// How many of the tasks that were sent have ended well.
     async fn count(self) -> anyhow::Result<()> {
         let mut ended = 0;
-        let ids: Vec<String> = (0..self.tasks).map(id).collect();
+        let text = std::fs::read_to_string(IDS).with_context(|| format!("{IDS:?} cannot be read"))?;
+        let ids: Vec<String> = text.lines().map(str::to_owned).collect();
         for batch in ids.chunks(500) {
             let states = self.client.states(batch.to_vec()).await?;
             ended += states.iter().flatten().filter(|state| state.is_success()).count();
@@ -208,10 +215,6 @@ impl Peer {
         writeln!(std::io::stdout(), "{ended}")?;
         Ok(())
     }
-}
-
-fn id(index: usize) -> String {
-    format!("task_peers_{index:012}")
 }
 
 fn result(value: &serde_json::Value) -> anyhow::Result<()> {
