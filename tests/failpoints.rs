@@ -6,6 +6,9 @@
 //!
 //! The same arrows are visited with real processes and the embedded store in `fault`.
 
+// Clippy knows tests by their attribute, and helpers of tests have none.
+#![allow(clippy::expect_used, clippy::panic)]
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

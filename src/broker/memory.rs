@@ -474,4 +474,10 @@ impl Recall for Broker {
         let body = |key| Some(state.messages.get(state.keys.get(key)?)?.task.body.clone());
         Ok(keys.iter().map(body).collect())
     }
+
+    async fn discard(&self, keys: &[MessageKey]) -> Result<(), StoreError> {
+        let mut state = self.lock()?;
+        keys.iter().for_each(|key| state.remove(key));
+        Ok(())
+    }
 }

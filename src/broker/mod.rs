@@ -207,6 +207,13 @@ pub trait Recall: Send + Sync {
     /// # Errors
     /// [`StoreError::Unavailable`].
     async fn recall(&self, keys: &[MessageKey]) -> Result<Vec<Option<Bytes>>, StoreError>;
+
+    /// Removes the messages wherever they stand, held by anybody, waiting or delayed: they were decided. Unknown keys are
+    /// nothing; receipts of removed messages are void.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] nothing was removed; [`StoreError::OutcomeUnknown`] discard again.
+    async fn discard(&self, keys: &[MessageKey]) -> Result<(), StoreError>;
 }
 
 /// What holds a delivery.

@@ -132,6 +132,7 @@ mod tests {
             reason: FailureReason::Unknown,
             generation,
             attempt: 1,
+            releases: 0,
             created_at: Timestamp::ZERO,
             updated_at: Timestamp::ZERO,
         };

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::attachment::Attachment;
 use super::envelope::{self, Opened};
 use super::hands::InHand;
-use super::sessions::{Attachment, Queue, Reservation, SlotLimits};
+use super::slots::{Queue, Reservation, SlotLimits};
 use super::types::{Granted, Outcome, Parting};
 use super::{Inner, outcome};
 use crate::broker::{Delivery, Receipt, Settle, Want};
@@ -250,7 +251,7 @@ async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: L
     let Candidate { receipt, body, opened, attachment, .. } = candidate;
     let granted = granted(&lease, &opened, body.len());
     let (id, args_error) = (lease.id.clone(), opened.args_error.clone());
-    let state = outcome::bare_state(&opened.signature, &lease.task, Status::Received, lease.attempt, lease.at);
+    let state = outcome::lease_state(&lease, &opened.signature, Status::Received, lease.at);
     inner.hands.put(InHand {
         lease,
         receipt: Some(receipt),

@@ -176,8 +176,8 @@ async fn end_lost(inner: &Arc<Inner>, leases: Vec<Lease>) -> Result<(), StoreErr
     }
     inner.stores.ledger.release(&endings).await?;
     inner.failpoints.reach(Point::ReleaseEnded).await;
-    for (lease, _) in endings {
-        inner.let_go(&lease, Duration::ZERO).await;
+    for (lease, ending) in endings {
+        inner.let_go(&lease, &ending, Duration::ZERO).await;
     }
     Ok(())
 }

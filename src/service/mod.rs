@@ -2,7 +2,8 @@
 //!
 //! Sees brokers, ledgers and backends only as traits. Knows no protocol.
 //!
-//! - `enqueue`: accepting tasks. `dispatch`: whom a task goes to. `sessions`, `share`: credit and fairness.
+//! - `enqueue`: accepting tasks. `dispatch`: whom a task goes to. `sessions`,
+//!   `attachment`, `slots`, `share`: who is there, credit and fairness.
 //! - `worker`, `unary`: streams and single calls of workers. `hands`: what this replica holds.
 //! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
 //! - `states`, `watch`: states on their way, and waiting for them. `inspect`: looking.
@@ -18,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+mod attachment;
 mod dispatch;
 mod enqueue;
 mod envelope;
@@ -28,6 +30,7 @@ mod outcome;
 mod sessions;
 mod settle;
 mod share;
+mod slots;
 mod states;
 pub mod types;
 mod unary;
@@ -76,7 +79,7 @@ pub struct Service {
 #[derive(Debug)]
 struct Reported {
     report: Report,
-    to: Option<Arc<sessions::Attachment>>,
+    to: Option<Arc<attachment::Attachment>>,
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -245,7 +248,7 @@ impl Inner {
     }
 
     /// Starts the dispatchers of queues that nobody here took from before.
-    fn serve(self: &Arc<Self>, queues: Vec<Arc<sessions::Queue>>) {
+    fn serve(self: &Arc<Self>, queues: Vec<Arc<slots::Queue>>) {
         for queue in queues {
             self.forever(dispatch::run(self.clone(), queue));
         }

@@ -9,7 +9,7 @@ use super::types::{Outcome, Settings};
 use crate::backend::StateWrite;
 use crate::broker::NewTask;
 use crate::clock::WallTime;
-use crate::ledger::{DeadTask, Decision, Effects, Lease, LostAttempt};
+use crate::ledger::{DeadTask, Decision, Effects, Ending, Lease, LostAttempt};
 use crate::task::{
     Arg, FailureReason, MessageKey, QueueName, Signature, Status, TaskId, TaskName, TaskState, Timestamp,
     next_retry_timeout,
@@ -153,7 +153,7 @@ impl Attempt<'_> {
 
     fn state(&self, status: Status, results: Option<Vec<Arg>>, error: &str, reason: FailureReason) -> StateWrite {
         let waits = status == Status::Retry;
-        let mut state = bare_state(self.signature, &self.lease.task, status, self.lease.attempt, self.now);
+        let mut state = lease_state(self.lease, self.signature, status, self.now);
         state.results = results;
         state.error = error.to_owned();
         state.reason = reason;
@@ -204,14 +204,22 @@ impl Attempt<'_> {
     }
 }
 
+/// The state of a task under a lease, without results and error.
+pub(super) fn lease_state(lease: &Lease, signature: &Signature, status: Status, now: WallTime) -> TaskState {
+    TaskState { releases: lease.releases, ..bare_state(signature, &lease.task, status, lease.attempt, now) }
+}
+
+/// The state of a task whose lease has ended without a decision: it waits again.
+pub(super) fn waiting_again(lease: &Lease, signature: &Signature, ending: &Ending, now: WallTime) -> TaskState {
+    let state = lease_state(lease, signature, Status::Pending, now);
+    match ending {
+        Ending::Free { .. } => TaskState { releases: lease.releases.saturating_add(1), ..state },
+        Ending::Lost { .. } => TaskState { attempt: lease.attempt.saturating_add(1), ..state },
+    }
+}
+
 /// A state without results and error.
-pub(super) fn bare_state(
-    signature: &Signature,
-    task: &TaskId,
-    status: Status,
-    attempt: u32,
-    now: WallTime,
-) -> TaskState {
+fn bare_state(signature: &Signature, task: &TaskId, status: Status, attempt: u32, now: WallTime) -> TaskState {
     let generation = envelope::generation(signature);
     TaskState {
         task_id: task.clone(),
@@ -222,6 +230,7 @@ pub(super) fn bare_state(
         reason: FailureReason::Unknown,
         generation,
         attempt,
+        releases: 0,
         created_at: if generation == 0 { Timestamp::ZERO } else { Timestamp::from_wall(WallTime(generation)) },
         updated_at: Timestamp::from_wall(now),
     }

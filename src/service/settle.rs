@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use super::envelope;
 use super::hands::InHand;
-use super::outcome::{Attempt, digest, judge};
+use super::outcome::{Attempt, WAITING_KEPT, digest, judge, waiting_again};
 use super::types::{Event, Outcome, Report};
 use super::{Inner, Service};
+use crate::backend::StateWrite;
 use crate::broker::{NewTask, Receipt, Settle};
 use crate::clock::WallTime;
 use crate::error::{Error, StoreError};
@@ -197,7 +198,7 @@ impl Inner {
         if !pause.is_zero() {
             tracing::warn!(lease = %report.lease, releases, "a task is given back again and again without a start");
         }
-        self.let_go(&report.lease, pause.max(*delay)).await;
+        self.let_go(&report.lease, &Ending::Free { report: None }, pause.max(*delay)).await;
     }
 
     // A session that held as many leases as it may has a place again.
@@ -211,10 +212,16 @@ impl Inner {
         }
     }
 
-    /// Returns the delivery of a lease that has ended to the broker, if it is in hand.
-    pub(super) async fn let_go(&self, lease: &LeaseId, after: Duration) {
+    /// Returns the delivery of a lease that has ended to the broker, if it is in hand. Its task shows as waiting again.
+    pub(super) async fn let_go(&self, lease: &LeaseId, ending: &Ending, after: Duration) {
         let hand = self.hands.take_lease(lease);
         self.freed(hand.as_ref());
+        if let Some(hand) = &hand
+            && let Some(opened) = &hand.opened
+        {
+            let state = waiting_again(&hand.lease, &opened.signature, ending, self.clock.wall());
+            self.states.push(StateWrite { state, keep: WAITING_KEPT + after });
+        }
         if let Some(receipt) = hand.and_then(|h| h.receipt) {
             self.settle_broker(&[(receipt, Settle::Return { after })]).await;
         } else if self.stores.ledger.replicas() {
@@ -232,7 +239,7 @@ impl Inner {
         match self.stores.ledger.release(&items).await {
             Ok(_) => {
                 for lease in leases {
-                    self.let_go(lease, after).await;
+                    self.let_go(lease, &Ending::Free { report: None }, after).await;
                 }
             }
             // Their session may live for ever, and its worker does not know of them: they are tried again.
@@ -255,10 +262,25 @@ impl Inner {
             tracing::warn!(%error, decisions = mine.len(), "effects are done but not marked so");
         }
         self.failpoints.reach(Point::SettleDone).await;
-        let acks: Vec<(Receipt, Settle)> =
-            mine.into_iter().filter_map(|(_, _, receipt)| receipt).map(|r| (r, Settle::Ack)).collect();
+        let (mut acks, mut elsewhere) = (Vec::new(), Vec::new());
+        for (key, _, receipt) in mine {
+            match receipt {
+                Some(receipt) => acks.push((receipt, Settle::Ack)),
+                None => elsewhere.push(key),
+            }
+        }
         self.settle_broker(&acks).await;
+        self.discard(&elsewhere).await;
         self.failpoints.reach(Point::SettleAcked).await;
+    }
+
+    /// Removes messages that were decided while this replica held no delivery of them. Where the broker cannot find them,
+    /// they are acknowledged when they are met.
+    async fn discard(&self, messages: &[MessageKey]) {
+        let Some(recall) = self.stores.broker.recall().filter(|_| !messages.is_empty()) else { return };
+        if let Err(error) = recall.discard(messages).await {
+            tracing::warn!(%error, messages = messages.len(), "decided messages are acknowledged when they are met");
+        }
     }
 
     async fn carry_out(&self, effects: &[&Effects]) -> Result<(), StoreError> {

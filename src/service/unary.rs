@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::sessions::Attachment;
+use super::attachment::Attachment;
 use super::types::{Granted, LeaseReply, LeaseRequest, Resume};
 use super::{Inner, Service, dispatch, envelope};
 use crate::error::{Error, StoreError};

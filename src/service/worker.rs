@@ -6,13 +6,13 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
+use super::attachment::Attachment;
 use super::hands::InHand;
-use super::sessions::Attachment;
 use super::types::{Event, Hello, Parting, Report, Resume, Revoked, Welcome};
 use super::{Inner, Reported, Service, outcome};
 use crate::backend::StateWrite;
 use crate::error::{Error, StoreError};
-use crate::ledger::{Lease, LeaseQuery, Notice, Session, Subscription};
+use crate::ledger::{Ending, Lease, LeaseQuery, Notice, Session, Subscription};
 use crate::task::{FencingToken, LeaseId, SessionId, Status};
 
 /// When a worker turned away because too many are attached may try again.
@@ -170,11 +170,10 @@ impl Inner {
     async fn farewell(&self, session: &SessionId) -> Result<(), StoreError> {
         while let Some(leases) = self.stores.ledger.close(session, None).await?.filter(|l| !l.is_empty()) {
             let ids: Vec<LeaseId> = leases.into_iter().map(|l| l.id).collect();
-            let items: Vec<_> =
-                ids.iter().map(|id| (id.clone(), crate::ledger::Ending::Free { report: None })).collect();
+            let items: Vec<_> = ids.iter().map(|id| (id.clone(), Ending::Free { report: None })).collect();
             self.stores.ledger.release(&items).await?;
             for id in &ids {
-                self.let_go(id, Duration::ZERO).await;
+                self.let_go(id, &Ending::Free { report: None }, Duration::ZERO).await;
             }
         }
         Ok(())
@@ -283,7 +282,7 @@ impl Inbound {
         });
         let Some((hand, opened)) = hand.and_then(|mut h| h.opened.take().map(|o| (h, o))) else { return };
         let now = self.inner.clock.wall();
-        let state = outcome::bare_state(&opened.signature, &hand.lease.task, Status::Started, hand.lease.attempt, now);
+        let state = outcome::lease_state(&hand.lease, &opened.signature, Status::Started, now);
         self.inner.states.push(StateWrite { state, keep: outcome::WAITING_KEPT });
     }
 

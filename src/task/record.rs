@@ -59,6 +59,9 @@ pub struct StateRecord {
     /// See [`TaskState::updated_at`]; unset: zero.
     #[prost(message, optional, tag = "10")]
     pub updated_at: Option<TimestampRecord>,
+    /// Absent in records of the first days: 0.
+    #[prost(uint32, tag = "11")]
+    pub releases: u32,
 }
 
 /// A [`Timestamp`] as stored.
@@ -242,6 +245,7 @@ impl From<&TaskState> for StateRecord {
             reason: number(&state.reason, &REASONS),
             generation: state.generation,
             attempt: state.attempt,
+            releases: state.releases,
             created_at: stored_time(state.created_at),
             updated_at: stored_time(state.updated_at),
         }
@@ -261,6 +265,7 @@ impl TryFrom<StateRecord> for TaskState {
             reason: named("reason", record.reason, 0, &REASONS)?,
             generation: record.generation,
             attempt: record.attempt,
+            releases: record.releases,
             created_at: record.created_at.map_or(Timestamp::ZERO, Into::into),
             updated_at: record.updated_at.map_or(Timestamp::ZERO, Into::into),
         })
@@ -379,6 +384,7 @@ mod tests {
                 reason,
                 generation: u64::MAX,
                 attempt: 3,
+                releases: 0,
                 created_at: Timestamp { seconds: -1, nanos: 5, offset_minutes: -90 },
                 updated_at: Timestamp::ZERO,
             };

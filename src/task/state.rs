@@ -80,6 +80,8 @@ pub struct Order {
     pub generation: u64,
     /// From 1. PENDING belongs to the attempt that is to come.
     pub attempt: u32,
+    /// How often the message of this attempt was given back: what was received may wait again.
+    pub releases: u32,
     /// Position of the status within the attempt.
     pub rank: u8,
 }
@@ -103,6 +105,8 @@ pub struct TaskState {
     pub generation: u64,
     /// See [`Order`].
     pub attempt: u32,
+    /// See [`Order`].
+    pub releases: u32,
     /// When it was sent; [`Timestamp::ZERO`] if not known.
     pub created_at: Timestamp,
     /// When this state was written; [`Timestamp::ZERO`] if not known.
@@ -110,9 +114,14 @@ pub struct TaskState {
 }
 
 impl TaskState {
-    /// Its place in the life of the task.
+    /// Its place in the life of the task. A final state comes after everything else of its generation, whichever attempt
+    /// it belongs to: the report of an attempt that was given up for lost may still be the one that counts.
     pub fn order(&self) -> Order {
-        Order { generation: self.generation, attempt: self.attempt, rank: self.status.rank() }
+        if self.status.is_final() {
+            let (attempt, releases) = (u32::MAX, u32::MAX);
+            return Order { generation: self.generation, attempt, releases, rank: self.status.rank() };
+        }
+        Order { generation: self.generation, attempt: self.attempt, releases: self.releases, rank: self.status.rank() }
     }
 }
 
@@ -122,7 +131,9 @@ mod tests {
 
     #[test]
     fn a_retry_and_a_repeated_send_move_forward_and_a_late_write_does_not() {
-        let at = |generation, attempt, status: Status| Order { generation, attempt, rank: status.rank() };
+        let at = |generation, attempt, status: Status| Order { generation, attempt, releases: 0, rank: status.rank() };
+        let given_back = Order { releases: 1, ..at(1, 1, Status::Pending) };
+        assert!(given_back > at(1, 1, Status::Started) && given_back < at(1, 2, Status::Pending));
         assert!(at(1, 2, Status::Pending) > at(1, 1, Status::Retry));
         assert!(at(2, 1, Status::Pending) > at(1, 9, Status::Success));
         assert!(at(1, 1, Status::Received) < at(1, 1, Status::Success));

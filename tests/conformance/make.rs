@@ -190,6 +190,7 @@ pub(crate) fn state(id: &str, generation: u64, attempt: u32, status: Status) -> 
             reason: FailureReason::Unknown,
             generation,
             attempt,
+            releases: 0,
             created_at: Timestamp::from_wall(START),
             updated_at: Timestamp::from_wall(START),
         },

@@ -4,6 +4,9 @@
 //! A line is one write to a file opened for appending, so that `kill -9` never tears one:
 //! `TIME_NS EVENT TASK LEASE`, with the events `accepted` (producer), `start`, `end`, `lost`, and `verdict:NAME` (worker).
 
+// A witness that cannot write must not go on, and here too an error is a panic.
+#![allow(clippy::expect_used)]
+
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::sync::Arc;

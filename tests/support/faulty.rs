@@ -160,6 +160,11 @@ impl Recall for Faulty<dyn Broker> {
         self.switch.read()?;
         self.room.recall().ok_or_else(unavailable)?.recall(keys).await
     }
+
+    async fn discard(&self, keys: &[MessageKey]) -> Result<(), StoreError> {
+        let recall = self.room.recall().ok_or_else(unavailable)?;
+        write!(self, recall.discard(keys))
+    }
 }
 
 #[async_trait]

@@ -51,11 +51,16 @@ impl InProcess {
 
     /// Starts with a changed configuration over `stores`; the port is free for each server.
     pub async fn on(stores: Stores, change: impl FnOnce(&mut Config)) -> Self {
+        Self::failing(stores, Failpoints::default(), change).await
+    }
+
+    /// The same, with a plan of failures.
+    pub async fn failing(stores: Stores, failpoints: Failpoints, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         config.server.listen.set_port(0);
         change(&mut config);
         config.check().unwrap();
-        let server = Server::bind(&config, stores, Arc::new(SystemClock), Failpoints::default()).await.unwrap();
+        let server = Server::bind(&config, stores, Arc::new(SystemClock), failpoints).await.unwrap();
         let (addr, service) = (server.addr(), server.service().clone());
         let (stop, stopped) = oneshot::channel();
         let running = tokio::spawn(async move {

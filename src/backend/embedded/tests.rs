@@ -25,6 +25,7 @@ fn state(id: &str, attempt: u32, status: Status) -> TaskState {
         reason: FailureReason::Unknown,
         generation: 1,
         attempt,
+        releases: 0,
         created_at: Timestamp::from_wall(NOW),
         updated_at: Timestamp::from_wall(NOW),
     }

@@ -310,4 +310,12 @@ impl Recall for Broker {
     async fn recall(&self, keys: &[MessageKey]) -> Result<Vec<Option<Bytes>>, StoreError> {
         self.engine.read(|records| keys.iter().map(|key| layout::body(records, key, None)).collect())
     }
+
+    async fn discard(&self, keys: &[MessageKey]) -> Result<(), StoreError> {
+        let (keys, store) = (keys.to_vec(), Arc::clone(&self.store));
+        let job = move |txn: &mut crate::engine::Txn<'_>| {
+            keys.iter().try_for_each(|key| layout::acknowledge_in(txn, &store, key).map(drop))
+        };
+        self.engine.write(job).await
+    }
 }

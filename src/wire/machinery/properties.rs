@@ -164,6 +164,7 @@ proptest! {
             reason: FailureReason::Unknown,
             generation: 0,
             attempt: 0,
+            releases: 0,
             created_at,
             updated_at: Timestamp::ZERO,
         };

@@ -77,6 +77,7 @@ pub fn decode_state(text: &[u8]) -> Result<TaskState, WireError> {
         reason: FailureReason::Unknown,
         generation: 0,
         attempt: 0,
+        releases: 0,
         created_at: state.created_at,
         updated_at: Timestamp::ZERO,
     })

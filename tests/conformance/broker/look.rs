@@ -176,3 +176,20 @@ pub(crate) async fn bodies_are_recalled_wherever_they_stand<R: BrokerRoom>(room:
     assert_eq!(take_labels(&broker).await, ["ready"], "recalling takes nothing");
     Ok(())
 }
+
+pub(crate) async fn a_discarded_message_is_gone_wherever_it_stood<R: BrokerRoom>(room: R) -> Outcome {
+    let broker = room.broker();
+    needs(broker.recall().is_some(), "recall is declined")?;
+    let recall = broker.recall().expect("recall");
+    let delayed = NewTask { available_at: Some(later(room.now(), 60)), ..message("delayed") };
+    publish_labels(&broker, &["held", "ready", "stays"]).await;
+    publish(&broker, &[delayed]).await;
+    let taken = take(&broker, 1).await;
+    let keys = [key("held"), key("ready"), key("delayed"), key("never")];
+    assert_eq!(recall.discard(&keys).await, Ok(()));
+    assert_eq!(recall.recall(&keys).await, Ok(vec![None, None, None, None]));
+    assert_eq!(broker.settle(&[(taken[0].receipt.clone(), Settle::Ack)]).await, [Err(StoreError::Stale)]);
+    assert_eq!(take_labels(&broker).await, ["stays"]);
+    assert_eq!(recall.discard(&keys).await, Ok(()), "discarding again is nothing");
+    Ok(())
+}

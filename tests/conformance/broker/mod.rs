@@ -58,6 +58,7 @@ macro_rules! cases {
                 looking_changes_nothing
                 what_is_no_position_is_refused
                 bodies_are_recalled_wherever_they_stand
+                a_discarded_message_is_gone_wherever_it_stood
             );
             crate::harness::cases!($room, broker::restart:
                 what_was_held_waits_again_after_a_restart_marked_as_redelivered

@@ -28,9 +28,12 @@ impl fmt::Debug for OnFailure {
     }
 }
 
+/// Takes a lease and the verdict on its report.
+type Told = dyn Fn(&str, ReportVerdict) + Send + Sync;
+
 /// Is told what became of each report.
 #[derive(Clone)]
-pub(crate) struct OnVerdict(pub(super) Arc<dyn Fn(&str, ReportVerdict) + Send + Sync>);
+pub(crate) struct OnVerdict(pub(super) Arc<Told>);
 
 impl fmt::Debug for OnVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
