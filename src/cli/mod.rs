@@ -4,6 +4,8 @@
 
 use std::process::ExitCode;
 
+#[cfg(feature = "embedded")]
+pub mod bench;
 pub mod demo;
 pub mod exit;
 pub mod failure;
@@ -36,6 +38,8 @@ pub struct Cli {
 enum Command {
     Serve(serve::Command),
     Demo(demo::Command),
+    #[cfg(feature = "embedded")]
+    Bench(bench::Command),
     Send(send::Command),
     State(state::Command),
     Wait(wait::Command),
@@ -45,6 +49,9 @@ enum Command {
     Work(work::Command),
     #[command(hide = true)]
     DemoWorker(demo::worker::Command),
+    #[cfg(feature = "embedded")]
+    #[command(hide = true)]
+    BenchPart(bench::part::Command),
 }
 
 impl Cli {
@@ -53,6 +60,8 @@ impl Cli {
         match self.command {
             Command::Serve(command) => command.run().await,
             Command::Demo(command) => command.run().await.into(),
+            #[cfg(feature = "embedded")]
+            Command::Bench(command) => command.run().await.into(),
             Command::Send(command) => command.run().await.into(),
             Command::State(command) => command.run().await.into(),
             Command::Wait(command) => command.run().await.into(),
@@ -61,6 +70,8 @@ impl Cli {
             Command::Workers(command) => command.run().await.into(),
             Command::Work(command) => command.run().await.into(),
             Command::DemoWorker(command) => command.run().await.into(),
+            #[cfg(feature = "embedded")]
+            Command::BenchPart(command) => command.run().await.into(),
         }
     }
 }
