@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+pub mod config;
 pub mod demo;
 pub mod exit;
 pub mod failure;
@@ -42,6 +43,7 @@ enum Command {
     Pending(pending::Command),
     Leases(leases::Command),
     Workers(workers::Command),
+    Config(config::Command),
     Work(work::Command),
     #[command(hide = true)]
     DemoWorker(demo::worker::Command),
@@ -59,6 +61,7 @@ impl Cli {
             Command::Pending(command) => command.run().await.into(),
             Command::Leases(command) => command.run().await.into(),
             Command::Workers(command) => command.run().await.into(),
+            Command::Config(command) => command.run().await.into(),
             Command::Work(command) => command.run().await.into(),
             Command::DemoWorker(command) => command.run().await.into(),
         }
