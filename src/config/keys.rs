@@ -45,6 +45,9 @@ pub(super) fn sift(origin: &str, found: &mut Found) -> Result<(), ConfigError> {
         if !is_section && !is_key {
             return Err(unknown(&at(&[key]), key.clone(), &all));
         }
+        if is_section && !matches!(value, Value::Dict(..) | Value::Empty(..)) {
+            return Err(no_section(&at(&[key]), key));
+        }
         machinery::truth_in_file("", key, value);
         let Value::Dict(_, inner) = value else { continue };
         for (inner_key, value) in inner.iter_mut() {
@@ -63,9 +66,12 @@ pub(super) fn sift(origin: &str, found: &mut Found) -> Result<(), ConfigError> {
 
 // Under `queues` stand names, and under each name the keys of a queue.
 fn queue(at: &dyn Fn(&[&str]) -> String, name: &str, value: &Value) -> Result<(), ConfigError> {
-    let (Value::Dict(_, given), Ok(Value::Dict(_, known))) = (value, Value::serialize(Queue::default())) else {
-        return Ok(());
+    let given = match value {
+        Value::Dict(_, given) => given,
+        Value::Empty(..) => return Ok(()),
+        _ => return Err(no_section(&at(&[QUEUES, name]), &dotted(QUEUES, name))),
     };
+    let Ok(Value::Dict(_, known)) = Value::serialize(Queue::default()) else { return Ok(()) };
     match given.keys().find(|key| !known.contains_key(*key)) {
         None => Ok(()),
         Some(key) => {
@@ -73,6 +79,13 @@ fn queue(at: &dyn Fn(&[&str]) -> String, name: &str, value: &Value) -> Result<()
             Err(unknown(&at(&[QUEUES, name, key]), format!("{QUEUES}.{name}.{key}"), &known))
         }
     }
+}
+
+// Refused here, since figment would take a list for a section, its items in the order of the fields.
+fn no_section(at: &str, key: &str) -> ConfigError {
+    ConfigError::Unreadable(format!(
+        "{at}: {key}: must be a section: keys and values, each on a line of its own under it"
+    ))
 }
 
 /// The error for a key that nobody knows.

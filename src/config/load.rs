@@ -217,6 +217,10 @@ fn without_value(kind: &figment::error::Kind) -> String {
     match kind {
         Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => format!("must be {}", people(expected)),
         Kind::UnknownVariant(_, known) => format!("must be one of {}", known.join(", ")),
+        // The standard library's word on addresses.
+        Kind::Message(text) if text == "invalid socket address syntax" => {
+            "must be an address and a port, as 127.0.0.1:7340".to_owned()
+        }
         Kind::InvalidLength(_, expected) => format!("must be {expected}"),
         other => other.to_string(),
     }

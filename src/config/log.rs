@@ -36,7 +36,7 @@ impl Log {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         crate::telemetry::check(&self.level).map_err(|why| ConfigError::OutOfRange {
             key: "log.level".to_owned(),
-            value: format!("{:?}", self.level),
+            value: super::quoted(&self.level),
             range: format!("a level or directives, as info,lineshaft::service=debug ({why})"),
         })
     }

@@ -22,7 +22,7 @@ pub type Arguments = BTreeMap<String, Argument>;
 
 /// One of [`Arguments`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "a text, a number, true or false")]
+#[serde(untagged, expecting = "must be a text, a number, true or false")]
 pub enum Argument {
     /// `true` or `false`.
     Truth(bool),

@@ -176,7 +176,7 @@ impl Config {
         if let Some(queue) = &self.default_queue
             && let Err(why) = QueueName::new(queue)
         {
-            let value = format!("{queue:?}");
+            let value = quoted(queue);
             return Err(ConfigError::OutOfRange {
                 key: "default_queue".to_owned(),
                 value,
@@ -232,6 +232,13 @@ impl Config {
         let breath = Bounds::default().speak_every.min(self.settings().silence_max / 3);
         Bounds { stall_max: self.limits.stall_max.into(), speak_every: breath, ..Bounds::default() }
     }
+}
+
+/// A text as it is quoted in a sentence, cut where it is longer than a sentence may be.
+fn quoted(text: &str) -> String {
+    const QUOTED_BYTES_MAX: usize = 60;
+    let cut = &text[..text.floor_char_boundary(QUOTED_BYTES_MAX)];
+    if cut.len() < text.len() { format!("{cut:?}…") } else { format!("{text:?}") }
 }
 
 /// Refuses what is not from `min` to `max`, both included.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, quoted};
 use crate::task::QueueName;
 
 /// Greatest weight of a queue.
@@ -28,7 +28,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     for (name, queue) in &config.queues {
         let refused = |key: String, value: String, range: String| ConfigError::OutOfRange { key, value, range };
         if let Err(why) = QueueName::new(name) {
-            return Err(refused(format!("queues.{name}"), format!("{name:?}"), format!("a queue's name: it {why}")));
+            return Err(refused(format!("queues.{name}"), quoted(name), format!("a queue's name: it {why}")));
         }
         if !(1..=WEIGHT_MAX).contains(&queue.weight) {
             let key = format!("queues.{name}.weight");

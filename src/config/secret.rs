@@ -9,16 +9,17 @@ pub(super) fn redacted(key: &str, text: &str) -> String {
     if !matches!(key, "broker" | "result_backend" | "lock") || text.starts_with("embedded:") {
         return text.to_owned();
     }
-    let (head, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (scheme, rest));
+    // Machinery's two words that are no URL.
+    if matches!(text, "eager" | "null") {
+        return text.to_owned();
+    }
+    let Some((scheme, rest)) = text.split_once("://") else { return REDACTED.to_owned() };
+    // What stands before `://` is a scheme only if it looks like one; else it may be the beginning of a password.
+    if scheme.is_empty() || !scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.')) {
+        return REDACTED.to_owned();
+    }
     let (secret, address) = rest.rsplit_once('@').map_or((false, rest), |(_, address)| (true, address));
-    // What stands before `://` is a scheme only if it looks like one.
-    let is_scheme =
-        !head.is_empty() && head.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
-    let mut told = match (is_scheme, head.is_empty()) {
-        (true, _) => format!("{head}://"),
-        (false, true) => String::new(),
-        (false, false) => return REDACTED.to_owned(),
-    };
+    let mut told = format!("{scheme}://");
     if secret {
         told.push_str(REDACTED);
         told.push('@');
@@ -42,7 +43,9 @@ mod tests {
             ("redis://:se/c@ret@h:1", "redis://[redacted]@h:1"),
             ("redis://:secret@a:1,redis://:secret@b:2", "redis://[redacted]@b:2"),
             ("mongodb://h/d?password=secret", "mongodb://h/d?[redacted]"),
-            ("secret@h:6379", "[redacted]@h:6379"),
+            ("secret@h:6379", "[redacted]"),
+            ("secret", "[redacted]"),
+            ("null", "null"),
             ("u:secret@h://x", "[redacted]"),
             ("redis://localhost:6379", "redis://localhost:6379"),
             ("embedded:dir@x?", "embedded:dir@x?"),

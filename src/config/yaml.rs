@@ -76,12 +76,26 @@ fn place(location: Location) -> Place {
     (location.line(), location.column())
 }
 
-// One sentence of the library's, on one line, behind file, line and column.
+// One sentence, behind file, line and column. The library's, without the place at its end, except where it speaks to
+// programmers.
 fn told(origin: &str, error: &serde_saphyr::Error) -> ConfigError {
+    use serde_saphyr::Error;
     let error = error.without_snippet();
-    let text = error.to_string();
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let text = match error {
+        Error::DuplicateMappingKey { key: Some(key), .. } => format!("the key {key:?} is written twice"),
+        Error::DuplicateMappingKey { key: None, .. } => "a key is written twice".to_owned(),
+        Error::MultipleDocuments { .. } => "a second document begins; a configuration is one".to_owned(),
+        // Where an alias went too far, this is inside another error.
+        other if other.to_string().contains("budget breached") => {
+            "the file is nested too deep, or its aliases grow without end".to_owned()
+        }
+        other => {
+            let text = other.to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            let text = text.find(" at line ").map_or(text, |end| &text[..end]);
+            text.split_whitespace().collect::<Vec<_>>().join(" ")
+        }
+    };
     let at = error.location().filter(|at| at.line() > 0).map(place);
     let at = at.map(|(line, column)| format!(":{line}:{column}")).unwrap_or_default();
     ConfigError::Unreadable(format!("{origin}{at}: {text}"))

@@ -1,4 +1,4 @@
-//! What configures a server, through the program: files, variables, flags; checked, shown and read again while it runs.
+//! What configures a server, through the program: files, variables, flags; checked, shown, and read again while it runs.
 #![cfg(feature = "embedded")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -6,3 +6,5 @@
 mod support;
 
 mod bad_files;
+mod command;
+mod reload;
