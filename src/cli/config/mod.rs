@@ -38,13 +38,15 @@ struct Asked {
 impl Command {
     /// Answers 0 for a configuration that can be used, 2 for one that cannot.
     pub async fn run(self) -> Exit {
-        let (asked, run): (Asked, fn(&Loaded, bool) -> Result<(), Failure>) = match self.what {
-            What::Check(asked) => (asked, check),
-            What::Show(asked) => (asked, show),
-        };
+        let (What::Check(asked) | What::Show(asked)) = &self.what;
         let json = asked.json;
-        let loaded = config::load(&asked.given.sources()).map_err(|error| Failure::new(Exit::Usage, error.to_string()));
-        let done = loaded.and_then(|loaded| run(&loaded, json)).map(|()| Exit::Ok);
+        let unusable = |error: config::ConfigError| Failure::new(Exit::Usage, error.to_string());
+        let loaded = config::load(&asked.given.clone().sources()).map_err(unusable);
+        let done = loaded.and_then(|loaded| match &self.what {
+            What::Check(_) => check(&loaded, json),
+            What::Show(_) => show(&loaded, json),
+        });
+        let done = done.map(|()| Exit::Ok);
         output::finish(done, json)
     }
 }
