@@ -45,6 +45,10 @@ impl Command {
         if let Err(error) = telemetry::start(&loaded.config.log) {
             return told(2, &error);
         }
+        let embedded = match loaded.stores() {
+            Ok(embedded) => embedded,
+            Err(error) => return told(2, &error),
+        };
         let taken: Vec<String> = loaded.taken().into_iter().map(|shown| shown.key).collect();
         if !taken.is_empty() {
             tracing::info!("taken from Machinery's keys in the file: {}", taken.join(", "));
@@ -52,10 +56,6 @@ impl Command {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let embedded = match loaded.stores() {
-            Ok(embedded) => embedded,
-            Err(error) => return told(2, &error),
-        };
         match serve(&loaded.config, &embedded, self.reload.then_some(reloader)).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => told(1, &format!("{error:#}")),
