@@ -226,12 +226,14 @@ impl Service {
         let mut begin = Vec::new();
         let mut positions = Vec::new();
         for (message, dead) in found {
-            let outcome = match &dead {
+            let outcome = match dead.as_ref().map(|dead| envelope::open(&dead.body)) {
                 None => Outcome::Unknown,
-                Some(dead) if envelope::open(&dead.body).is_err() => Outcome::NoTask,
-                Some(_) => {
+                Some(Err(_)) => Outcome::NoTask,
+                Some(Ok(opened)) => {
                     positions.push(changed.len());
-                    begin.push((message.clone(), self.next_generation(now)));
+                    // Greater than the old sending's, even if the clock was stepped back since.
+                    let least = envelope::generation(&opened.signature).saturating_add(1);
+                    begin.push((message.clone(), self.next_generation(now).max(least)));
                     Outcome::Done
                 }
             };
