@@ -4,9 +4,12 @@
 
 use std::process::ExitCode;
 
+pub mod confirm;
+pub mod dead;
 pub mod demo;
 pub mod exit;
 pub mod failure;
+pub mod filter;
 pub mod leases;
 pub mod output;
 pub mod pending;
@@ -42,6 +45,7 @@ enum Command {
     Pending(pending::Command),
     Leases(leases::Command),
     Workers(workers::Command),
+    Dead(dead::Command),
     Work(work::Command),
     #[command(hide = true)]
     DemoWorker(demo::worker::Command),
@@ -59,6 +63,7 @@ impl Cli {
             Command::Pending(command) => command.run().await.into(),
             Command::Leases(command) => command.run().await.into(),
             Command::Workers(command) => command.run().await.into(),
+            Command::Dead(command) => command.run().await.into(),
             Command::Work(command) => command.run().await.into(),
             Command::DemoWorker(command) => command.run().await.into(),
         }

@@ -290,8 +290,7 @@ impl Service {
             next.retry_timeout = 0;
         }
         let generation = dead.requeue.unwrap_or(now.0);
-        let (state, new) =
-            message_of(next, dead.message.derive(REQUEUED), now, generation, &self.inner.settings);
+        let (state, new) = message_of(next, dead.message.derive(REQUEUED), now, generation, &self.inner.settings);
         (state, NewTask { queue: dead.queue.clone(), ..new })
     }
 

@@ -59,7 +59,11 @@ impl Service {
     }
 
     /// Writes PENDING and publishes, one answer each, in order. Safe to repeat with the same items.
-    pub(super) async fn write_new(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>> {
+    pub(super) async fn write_new(
+        &self,
+        items: &[(StateWrite, NewTask)],
+        now: WallTime,
+    ) -> Vec<Result<(), StoreError>> {
         let stores = &self.inner.stores;
         if let Some(fused) = &stores.fused {
             return fused.send(items, now).await;

@@ -17,13 +17,12 @@ const RETRY_COUNT_MAX: u32 = 1_000_000;
 /// Which dead tasks.
 pub(in crate::api) fn filter(filter: Option<proto::DeadTaskFilter>) -> Result<Filter, Error> {
     let Some(filter) = filter else { return Ok(Filter::default()) };
-    let kind = match filter.reason() {
-        proto::FailureReason::Unspecified if filter.reason == 0 => None,
-        wanted => {
-            let kind = REASONS.into_iter().find(|kind| state::failure_reason(*kind) == wanted && filter.reason != 0);
-            // A number that this version does not know reads as "unspecified"; it must not fit everything.
-            let known = kind.filter(|_| wanted != proto::FailureReason::Unspecified);
-            Some(known.ok_or_else(|| Error::invalid("filter.reason", "is no reason that this server knows"))?)
+    let kind = match filter.reason {
+        0 => None,
+        number => {
+            // Compared by number: one that this version does not know must not fit everything.
+            let kind = REASONS.into_iter().find(|kind| i32::from(state::failure_reason(*kind)) == number);
+            Some(kind.ok_or_else(|| Error::invalid("filter.reason", "is no reason that this server knows"))?)
         }
     };
     let moment = |field: &str, moment: Option<prost_types::Timestamp>| -> Result<Option<WallTime>, Error> {
