@@ -12,6 +12,7 @@ use crate::backend::StateWrite;
 use crate::broker::NewTask;
 use crate::clock::WallTime;
 use crate::error::{Error, StoreError};
+use crate::failpoint::Point;
 use crate::ledger::DeadTask;
 use crate::task::{FailureReason, MessageKey, QueueName, Signature, TaskId, TaskName};
 
@@ -255,6 +256,7 @@ impl Service {
                 _ => changed[at].outcome = Outcome::Unknown,
             }
         }
+        self.inner.failpoints.reach(Point::RequeueBegun).await;
         let mut done = Vec::with_capacity(forget.len());
         let mut failure = None;
         let batch_max = self.inner.guarantees.broker.batch_max.get();
@@ -266,6 +268,7 @@ impl Service {
                 }
             }
         }
+        self.inner.failpoints.reach(Point::RequeuePublished).await;
         if !done.is_empty() {
             self.inner.stores.ledger.forget_dead(&done).await?;
             tracing::info!(tasks = done.len(), "dead tasks were requeued");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lineshaft::clock::{Clock, WallTime};
 use lineshaft::error::Error;
+use lineshaft::failpoint::{Action, Failpoints, Point};
 use lineshaft::ledger::Verdict;
 use lineshaft::service::dead::{Change, Changes, Filter, Mode as Really, Outcome, Target};
 use lineshaft::service::types::Submission;
@@ -151,6 +152,46 @@ async fn a_requeue_that_is_repeated_after_any_failure_sends_once() {
         assert_eq!(runs, 1, "broker: {on_broker}, {mode:?}");
         assert_eq!(replica.end("a-0").await.status, Status::Success);
         assert_eq!((world.dead().await, world.waiting().await), (Vec::new(), 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_requeue_that_a_crash_cut_short_is_finished_by_repeating_it_and_sends_once() {
+    let worlds: [fn() -> World; 2] = [World::new, World::fused];
+    let points = Point::REQUEUE.into_iter().chain([Point::SendStated]);
+    for (point, world) in points.flat_map(|point| worlds.map(|world| (point, world))) {
+        for runs_first in [false, true] {
+            let world = keeping(world());
+            let replica = world.replica();
+            let mut worker = Worker::attach(&replica.service, "w", &["a"], 10).await;
+            die(&replica, &mut worker, 1).await;
+            drop(worker);
+            replica.crash();
+            let failpoints = Failpoints::at(point, Action::Hang, 1);
+            let first = world.replica_with(failpoints.clone());
+            tokio::select! {
+                () = failpoints.struck() => {}
+                changes = change(&first, all(10), REQUEUE) => assert!(world.fused_has_no(point), "{point:?}: {changes:?}"),
+            }
+            first.crash();
+            let second = world.replica();
+            let mut worker = Worker::attach(&second.service, "w", &["a"], 10).await;
+            let mut leases = Vec::new();
+            if runs_first && let Some(lease) = worker.offer_within(Duration::from_secs(5)).await {
+                worker.inbound.accepted(worker.received);
+                worker.report(&lease, success("done")).await;
+                leases.push(lease);
+            }
+            change(&second, all(10), REQUEUE).await.expect("is done");
+            while let Some(lease) = worker.offer_within(Duration::from_secs(5)).await {
+                worker.inbound.accepted(worker.received);
+                worker.report(&lease, success("done")).await;
+                leases.push(lease);
+            }
+            assert_eq!(leases.len(), 1, "{point:?}");
+            assert_eq!(second.end("a-0").await.status, Status::Success, "{point:?}");
+            assert_eq!((world.dead().await, world.waiting().await), (Vec::new(), 0), "{point:?}");
+        }
     }
 }
 
