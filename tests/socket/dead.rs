@@ -96,8 +96,7 @@ pub(crate) async fn a_dead_task_is_requeued_once_and_ends_under_its_old_id(room:
     let (leases, _) = stubs.lease_many("n", 1).await;
     assert_eq!((leases.len(), leases[0].attempt, leases[0].retries_left), (1, 1, 3));
     stubs.record(&leases[0], success([])).await;
-    let states = stubs.tasks().get_states(GetStatesRequest { task_ids: vec!["t0".into()] }).await.expect("is answered");
-    assert_eq!(states.into_inner().states[0].status(), TaskStatus::Success);
+    stubs.until("t0", TaskStatus::Success).await;
     assert!(list(&stubs, DeadTaskFilter::default()).await.is_empty());
 }
 
