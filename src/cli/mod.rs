@@ -7,9 +7,12 @@ use std::process::ExitCode;
 #[cfg(feature = "embedded")]
 pub mod bench;
 pub mod config;
+pub mod confirm;
+pub mod dead;
 pub mod demo;
 pub mod exit;
 pub mod failure;
+pub mod filter;
 pub mod leases;
 pub mod output;
 pub mod pending;
@@ -48,6 +51,7 @@ enum Command {
     Leases(leases::Command),
     Workers(workers::Command),
     Config(config::Command),
+    Dead(dead::Command),
     Work(work::Command),
     #[command(hide = true)]
     DemoWorker(demo::worker::Command),
@@ -71,6 +75,7 @@ impl Cli {
             Command::Leases(command) => command.run().await.into(),
             Command::Workers(command) => command.run().await.into(),
             Command::Config(command) => command.run().await.into(),
+            Command::Dead(command) => command.run().await.into(),
             Command::Work(command) => command.run().await.into(),
             Command::DemoWorker(command) => command.run().await.into(),
             #[cfg(feature = "embedded")]

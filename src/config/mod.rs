@@ -203,6 +203,7 @@ impl Config {
             lease_duration: self.leases.lease_duration.into(),
             silence_max: self.leases.silence_max.into(),
             lost_max: self.leases.lost_max,
+            keep_failed: self.leases.keep_failed,
             task_bytes_max: self.limits.task_bytes_max,
             result_bytes_max: self.limits.result_bytes_max,
             message_bytes_max: self.limits.message_bytes_max,

@@ -20,7 +20,7 @@ use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::failpoint::Point;
 use crate::ledger::{Begun, DeadTask, Ending, Grant, Lease, Verdict};
-use crate::task::{MessageKey, Signature, Status, TaskId, TaskName};
+use crate::task::{FailureReason, MessageKey, Signature, Status, TaskId, TaskName};
 
 /// Most messages in one round of one group; `broker.batch_max` may be less.
 const ROUND_MAX: u64 = 256;
@@ -327,10 +327,13 @@ async fn bury_poison(inner: &Inner, queue: &Queue, delivery: Delivery, why: Stri
         message,
         name: TaskName::trusted(""),
         queue: queue.name.clone(),
+        kind: FailureReason::Poison,
         reason: why.clone(),
+        attempts: 0,
         lost: Vec::new(),
         at: now,
         body: delivery.body,
+        requeue: None,
     };
     // Set aside before it is acknowledged: a crash between the two sets it aside twice, under one key.
     let buried = async {

@@ -83,7 +83,12 @@ impl Service {
             .collect()
     }
 
-    async fn write_new(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>> {
+    /// Writes PENDING and publishes, one answer each, in order. Safe to repeat with the same items.
+    pub(super) async fn write_new(
+        &self,
+        items: &[(StateWrite, NewTask)],
+        now: WallTime,
+    ) -> Vec<Result<(), StoreError>> {
         let stores = &self.inner.stores;
         if let Some(fused) = &stores.fused {
             return fused.send(items, now).await;
@@ -143,7 +148,7 @@ impl Service {
     }
 
     /// Unix ns, and greater than any given before by this replica: two sends of one id are told apart by it.
-    fn next_generation(&self, now: WallTime) -> u64 {
+    pub(super) fn next_generation(&self, now: WallTime) -> u64 {
         let last = self.inner.generation.fetch_max(now.0, Ordering::Relaxed);
         if last < now.0 { now.0 } else { self.inner.generation.fetch_add(1, Ordering::Relaxed) + 1 }
     }

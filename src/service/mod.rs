@@ -6,6 +6,7 @@
 //!   `attachment`, `slots`, `share`: who is there, credit and fairness.
 //! - `worker`, `unary`: streams and single calls of workers. `hands`: what this replica holds.
 //! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
+//! - `dead`: tasks set aside, and what becomes of them.
 //! - `states`, `watch`: states on their way, and waiting for them. `inspect`: looking.
 
 use std::collections::{HashMap, HashSet};
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod attachment;
+pub mod dead;
 mod dispatch;
 mod enqueue;
 mod envelope;

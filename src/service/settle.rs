@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::envelope;
 use super::hands::InHand;
-use super::outcome::{Attempt, WAITING_KEPT, digest, judge, waiting_again};
+use super::outcome::{Attempt, End, WAITING_KEPT, digest, judge, waiting_again};
 use super::types::{Event, Outcome, Report};
 use super::{Inner, Service};
 use crate::backend::StateWrite;
@@ -176,7 +176,14 @@ impl Inner {
             && let Some(end) = judge(&report.outcome, &opened.signature, settings)
         {
             let attempt = Attempt { lease: &hand.lease, signature: &opened.signature, now, settings };
-            return attempt.decide(&end, report.id.clone(), digest);
+            let mut decision = attempt.decide(&end, report.id.clone(), digest);
+            if settings.keep_failed
+                && let End::Failure { error, reason } = end
+            {
+                let body = hand.body.clone().unwrap_or_else(|| envelope::seal(&opened.signature));
+                decision.dead = Some(attempt.dead(error, reason, body));
+            }
+            return decision;
         }
         Decision {
             lease: report.lease.clone(),

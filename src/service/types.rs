@@ -287,6 +287,8 @@ pub struct Settings {
     pub silence_max: Duration,
     /// Attempts that may end in dead workers.
     pub lost_max: u32,
+    /// Tasks that end in FAILURE are set aside too.
+    pub keep_failed: bool,
     /// Largest task as encoded, bytes.
     pub task_bytes_max: usize,
     /// Largest results as encoded, bytes.
@@ -330,6 +332,7 @@ impl Default for Settings {
             lease_duration: Duration::from_secs(30),
             silence_max: Duration::from_secs(45),
             lost_max: 3,
+            keep_failed: false,
             task_bytes_max: 1 << 20,
             result_bytes_max: 1 << 20,
             message_bytes_max: 4 << 20,
