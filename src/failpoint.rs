@@ -41,11 +41,15 @@ pub enum Point {
     ReleaseEnded,
     /// A session was closed, its leases are not ended.
     ExpireClosed,
+    /// A task is marked as cancelled, nobody looked for it.
+    CancelMarked,
+    /// A cancelled task that waited is granted to be ended, and is not decided.
+    CancelBegun,
 }
 
 impl Point {
     /// All of them, so that a test can visit each.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::SendChecked,
         Self::SendStated,
         Self::SendPublished,
@@ -59,6 +63,8 @@ impl Point {
         Self::SettleAcked,
         Self::ReleaseEnded,
         Self::ExpireClosed,
+        Self::CancelMarked,
+        Self::CancelBegun,
     ];
 
     /// Its name in a plan.
@@ -77,6 +83,8 @@ impl Point {
             Self::SettleAcked => "settle.acked",
             Self::ReleaseEnded => "release.ended",
             Self::ExpireClosed => "expire.closed",
+            Self::CancelMarked => "cancel.marked",
+            Self::CancelBegun => "cancel.begun",
         }
     }
 }

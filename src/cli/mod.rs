@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+pub mod cancel;
 pub mod demo;
 pub mod exit;
 pub mod failure;
@@ -39,6 +40,7 @@ enum Command {
     Send(send::Command),
     State(state::Command),
     Wait(wait::Command),
+    Cancel(cancel::Command),
     Pending(pending::Command),
     Leases(leases::Command),
     Workers(workers::Command),
@@ -56,6 +58,7 @@ impl Cli {
             Command::Send(command) => command.run().await.into(),
             Command::State(command) => command.run().await.into(),
             Command::Wait(command) => command.run().await.into(),
+            Command::Cancel(command) => command.run().await.into(),
             Command::Pending(command) => command.run().await.into(),
             Command::Leases(command) => command.run().await.into(),
             Command::Workers(command) => command.run().await.into(),

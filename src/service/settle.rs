@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::envelope;
 use super::hands::InHand;
-use super::outcome::{Attempt, WAITING_KEPT, digest, judge, waiting_again};
+use super::outcome::{Attempt, End, WAITING_KEPT, digest, judge, waiting_again};
 use super::types::{Event, Outcome, Report};
 use super::{Inner, Service};
 use crate::backend::StateWrite;
@@ -53,6 +53,7 @@ impl Inner {
     pub(super) async fn settle(self: &Arc<Self>, reports: &[Report]) -> Result<Vec<Verdict>, StoreError> {
         self.failpoints.reach(Point::SettleReported).await;
         let hands = self.find(reports).await?;
+        let cancelled = self.cancelled_failures(reports, &hands).await?;
         let now = self.clock.wall();
         let mut verdicts = vec![Verdict::Superseded; reports.len()];
         let (mut decisions, mut deciding) = (Vec::new(), Vec::new());
@@ -62,7 +63,7 @@ impl Inner {
                 releases.push((report.lease.clone(), Ending::Free { report: report.id.clone() }));
                 releasing.push(i);
             } else {
-                decisions.push(self.decision(report, hands.get(&report.lease), now));
+                decisions.push(self.decision(report, hands.get(&report.lease), cancelled[i], now));
                 deciding.push(i);
             }
         }
@@ -168,13 +169,14 @@ impl Inner {
 
     // Without anything in hand the decision has no effects: the ledger knows whether it is a duplicate, and refuses it
     // otherwise, since a lease that can still be decided is found.
-    fn decision(&self, report: &Report, hand: Option<&InHand>, now: WallTime) -> Decision {
+    fn decision(&self, report: &Report, hand: Option<&InHand>, is_cancelled: bool, now: WallTime) -> Decision {
         let digest = digest(&report.outcome);
         if let Some(hand) = hand
             && let Some(opened) = &hand.opened
             && let Some(end) = judge(&report.outcome, &opened.signature, &self.settings)
         {
             let attempt = Attempt { lease: &hand.lease, signature: &opened.signature, now, settings: &self.settings };
+            let end = if is_cancelled { End::Cancelled } else { end };
             return attempt.decide(&end, report.id.clone(), digest);
         }
         Decision {

@@ -3,6 +3,7 @@
 use lineshaft_client::proto;
 
 use super::{arg, time};
+use crate::service::types::CancelAnswer;
 use crate::task::{FailureReason, Status, TaskState};
 
 /// As the protocol has it.
@@ -26,6 +27,16 @@ pub(in crate::api) fn unknown(task_id: String) -> proto::TaskState {
     proto::TaskState { task_id, ..Default::default() }
 }
 
+/// What cancelling a task came to.
+pub(in crate::api) fn cancelled(answer: CancelAnswer) -> proto::CancelResult {
+    match answer {
+        CancelAnswer::Removed => proto::CancelResult::Removed,
+        CancelAnswer::Marked => proto::CancelResult::Marked,
+        CancelAnswer::Signalled => proto::CancelResult::Signalled,
+        CancelAnswer::Ended => proto::CancelResult::Ended,
+    }
+}
+
 fn status(status: Status) -> proto::TaskStatus {
     match status {
         Status::Pending => proto::TaskStatus::Pending,
@@ -47,5 +58,6 @@ fn reason(state: &TaskState) -> proto::FailureReason {
         FailureReason::WorkerLost => proto::FailureReason::WorkerLost,
         FailureReason::ResultTooLarge => proto::FailureReason::ResultTooLarge,
         FailureReason::Poison => proto::FailureReason::Poison,
+        FailureReason::Cancelled => proto::FailureReason::Cancelled,
     }
 }

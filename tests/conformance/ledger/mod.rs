@@ -1,5 +1,6 @@
 //! Cases of the ledger seam.
 
+pub(crate) mod cancels;
 pub(crate) mod decisions;
 pub(crate) mod effects;
 pub(crate) mod endings;
@@ -82,6 +83,15 @@ macro_rules! cases {
                 a_dead_task_is_set_aside_with_its_decision
                 dead_tasks_are_listed_page_by_page_in_order_of_their_keys
                 a_body_that_is_no_task_is_set_aside_without_a_decision
+            );
+            crate::harness::cases!($room, ledger::cancels:
+                a_marked_task_is_granted_only_to_be_ended
+                a_mark_needs_no_session
+                a_later_sending_is_not_cancelled_an_earlier_one_is
+                an_older_mark_does_not_replace_a_newer_one
+                a_mark_leaves_a_live_lease_alone
+                marks_are_listed_page_by_page_in_order_of_their_tasks
+                marks_survive_a_restart
             );
             crate::harness::cases!($room, ledger::sweep:
                 an_undone_decision_is_never_forgotten
