@@ -37,7 +37,7 @@ pub struct Options {
     pub recall: bool,
     /// [`super::Broker::inspect`] is there. Default: true.
     pub inspect: bool,
-    /// [`super::Broker::find`] is there. Default: true.
+    /// [`super::Broker::find`] is there, if `recall` is. Default: true.
     pub find: bool,
     /// 256 levels of priority instead of none. Default: true.
     pub priorities: bool,
@@ -406,7 +406,7 @@ impl super::Broker for Broker {
     }
 
     fn find(&self) -> Option<&dyn Find> {
-        self.store.options.find.then_some(self)
+        (self.store.options.find && self.store.options.recall).then_some(self)
     }
 
     fn recall(&self) -> Option<&dyn Recall> {

@@ -204,7 +204,7 @@ pub struct Waiting {
     pub available_at: Option<WallTime>,
 }
 
-/// Finding messages by task.
+/// Finding messages by task. A room that has this view has [`Recall`] too, so that what was found can be removed.
 #[async_trait]
 pub trait Find: Send + Sync {
     /// For each task, all its messages that this broker carries, whether they wait, are delayed or held by anybody.

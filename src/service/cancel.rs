@@ -133,6 +133,7 @@ impl Inner {
             let state = self.stores.backend.read(std::slice::from_ref(&mark.task), self.clock.wall()).await?;
             let state = state.into_iter().next().flatten().filter(|state| state.generation <= mark.generation);
             if state.as_ref().is_some_and(|state| state.status.is_final()) {
+                self.clear(std::slice::from_ref(mark)).await?;
                 self.stores.ledger.unmark(std::slice::from_ref(mark)).await?;
                 return Ok(CancelAnswer::Ended);
             }
@@ -183,6 +184,22 @@ impl Inner {
             }
         }
         Ok(answer)
+    }
+
+    /// Removes what a crash left of tasks that have ended: messages that were decided and not acknowledged. Others are removed
+    /// when they are met, but perhaps nobody takes the name of these.
+    async fn clear(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
+        if self.stores.fused.is_some() {
+            return Ok(());
+        }
+        let Some(find) = self.stores.broker.find() else { return Ok(()) };
+        let tasks: Vec<TaskId> = marks.iter().map(|mark| mark.task.clone()).collect();
+        let keys: Vec<_> = find.find(&tasks).await?.into_iter().flatten().map(|found| found.key).collect();
+        let standing = self.stores.ledger.standing(&keys).await?;
+        let is_decided = |(key, standing)| (standing == Standing::Decided).then_some(key);
+        let decided: Vec<_> = keys.into_iter().zip(standing).filter_map(is_decided).collect();
+        self.discard(&decided).await;
+        Ok(())
     }
 
     /// The messages of a task; `None`: the broker cannot find them.
@@ -356,6 +373,7 @@ async fn round(inner: &Arc<Inner>) -> Result<(), StoreError> {
             if is_over { ended.push(mark) } else { open.push(mark) }
         }
         if !ended.is_empty() {
+            inner.clear(&ended).await?;
             inner.stores.ledger.unmark(&ended).await?;
         }
         for mark in open {

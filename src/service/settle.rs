@@ -278,7 +278,7 @@ impl Inner {
 
     /// Removes messages that were decided while this replica held no delivery of them. Where the broker cannot find them,
     /// they are acknowledged when they are met.
-    async fn discard(&self, messages: &[MessageKey]) {
+    pub(super) async fn discard(&self, messages: &[MessageKey]) {
         let Some(recall) = self.stores.broker.recall().filter(|_| !messages.is_empty()) else { return };
         if let Err(error) = recall.discard(messages).await {
             tracing::warn!(%error, messages = messages.len(), "decided messages are acknowledged when they are met");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lineshaft::broker;
 use lineshaft::error::Error;
+use lineshaft::failpoint::{Action, Failpoints, Point};
 use lineshaft::ledger::{Ledger, Verdict};
 use lineshaft::service::types::{CancelAnswer, Event, Revoked, Submission};
 use lineshaft::task::{FailureReason, Status, TaskId};
@@ -205,6 +206,26 @@ async fn an_unknown_task_is_unknown_and_an_ended_one_keeps_its_end() {
     assert_eq!(cancel(&replica, "a").await, CancelAnswer::Ended);
     assert_eq!(replica.state("a").await.status, Status::Success);
     is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_crash_leaves_behind_is_cleared_without_any_worker() {
+    let points =
+        [Point::CancelMarked, Point::CancelBegun, Point::SettleDecided, Point::SettleStated, Point::SettleDone];
+    for point in points {
+        let world = World::new();
+        let failpoints = Failpoints::at(point, Action::Hang, 1);
+        let first = world.replica_with(failpoints.clone());
+        first.send(task("a", "a")).await;
+        tokio::select! {
+            () = failpoints.struck() => {}
+            _ = async { tokio::join!(cancel(&first, "a"), std::future::pending::<()>()) } => {}
+        }
+        first.crash();
+        let second = world.replica();
+        is_cancelled(&second, "a").await;
+        is_quiet(&world).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

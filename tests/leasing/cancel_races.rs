@@ -97,6 +97,7 @@ async fn races(world: World, seed: u64) {
     let steady = world.replica();
     let witness = Rc::new(RefCell::new(Witness::default()));
     let done = Cell::new(false);
+    let (tell, sent): (Vec<_>, Vec<_>) = (0..TASKS).map(|_| tokio::sync::oneshot::channel()).unzip();
     let ids: Vec<String> = (0..TASKS).map(|i| format!("t-{i}")).collect();
 
     // A replica that crashes at one point after another, with a worker of its own.
@@ -133,21 +134,20 @@ async fn races(world: World, seed: u64) {
         let worker = Worker::attach(&steady.service, "steady", &["a"], 100_000).await;
         let working = work(worker, seed, witness.clone());
         let sending = async {
-            for id in &ids {
+            for (id, tell) in ids.iter().zip(tell) {
                 let delay = (random.below(10) < 3).then(|| MILLI * random.below(5_000));
                 steady.send(Submission { delay, retry_count: 2, ..task("a", id) }).await;
+                tell.send(()).expect("is waited for");
                 tokio::time::sleep(MILLI * random.below(10)).await;
             }
         };
         let mut moments = Random(seed ^ 1);
         let moments: Vec<Duration> = ids.iter().map(|_| MILLI * moments.below(4_000)).collect();
-        let cancelling = futures::future::join_all(ids.iter().zip(moments).map(|(id, moment)| {
+        let cancelling = futures::future::join_all(ids.iter().zip(moments).zip(sent).map(|((id, moment), sent)| {
             let (steady, witness) = (&steady, &witness);
             async move {
                 // From when it is known, at a random moment of its life.
-                while state_of(&steady.service, id).await.is_none() {
-                    tokio::time::sleep(MILLI * 10).await;
-                }
+                sent.await.expect("is sent");
                 tokio::time::sleep(moment).await;
                 let answer = steady.service.cancel(TaskId::trusted(id.as_str())).await.expect("is answered");
                 let at = tokio::time::Instant::now();
