@@ -391,7 +391,7 @@ pub enum Notice {
     /// The session was closed: its stream ends.
     Closed(SessionId),
     /// A task was marked as cancelled: whoever has its worker attached tells it.
-    Marked(TaskId),
+    Marked(CancelMark),
 }
 
 /// Word between replicas: lossy, in no order.

@@ -25,8 +25,8 @@ use crate::task::{FencingToken, LeaseId, SessionId, TaskId};
 
 /// How often all marks are gone through.
 const PERIOD: Duration = Duration::from_secs(1);
-/// A mark set elsewhere is followed this soon.
-const LINGER: Duration = Duration::from_millis(20);
+/// Marks set elsewhere that wait to be looked at.
+const TOLD_MAX: usize = 4096;
 /// Marks read in one go.
 const PAGE: usize = 256;
 /// Looks at a task that is on its way from one place to another, and the pause between two.
@@ -44,14 +44,24 @@ const NOBODY: &str = "lineshaft-cancel";
 pub(super) struct Cancels {
     /// Live leases of cancelled tasks: since when this replica knows, and when it met them last.
     signalled: Mutex<HashMap<LeaseId, (Instant, Instant)>>,
-    /// Another replica has set a mark.
-    pub(super) wake: Notify,
+    /// Marks that some replica has set and that were not looked at here.
+    told: Mutex<Vec<CancelMark>>,
+    wake: Notify,
 }
 
 impl Cancels {
     /// True if the task of this lease was cancelled, as far as this replica knows.
     pub(super) fn is_signalled(&self, lease: &LeaseId) -> bool {
         self.signalled.lock().contains_key(lease)
+    }
+
+    /// A replica has set a mark. One too many is met by the next round over all marks.
+    pub(super) fn hear(&self, mark: CancelMark) {
+        let mut told = self.told.lock();
+        if told.len() < TOLD_MAX {
+            told.push(mark);
+            self.wake.notify_one();
+        }
     }
 
     /// Meets a lease at `now`; answers since when it is known.
@@ -117,7 +127,7 @@ impl Inner {
             Ok(answer) => answer,
         };
         if self.stores.ledger.replicas() {
-            self.stores.ledger.notices().tell(Notice::Marked(task));
+            self.stores.ledger.notices().tell(Notice::Marked(mark));
         }
         Ok(answer)
     }
@@ -345,15 +355,28 @@ impl Inner {
 
 /// Goes through all marks until their tasks have ended, for as long as the replica runs.
 pub(super) async fn run(inner: Arc<Inner>) {
+    let mut next_round = inner.clock.now();
     loop {
-        if let Err(error) = round(&inner).await {
-            tracing::warn!(%error, "cancelled tasks are pursued later");
-        }
-        inner.cancels.tidy(inner.clock.now());
         tokio::select! {
-            () = tokio::time::sleep(PERIOD) => {}
-            // Marks often come in crowds; one round serves all of them.
-            () = inner.cancels.wake.notified() => tokio::time::sleep(LINGER).await,
+            () = tokio::time::sleep_until(next_round) => {
+                if let Err(error) = round(&inner).await {
+                    tracing::warn!(%error, "cancelled tasks are pursued later");
+                }
+                inner.cancels.tidy(inner.clock.now());
+                next_round = inner.clock.now() + PERIOD;
+            }
+            () = inner.cancels.wake.notified() => {
+                let told = std::mem::take(&mut *inner.cancels.told.lock());
+                pursue_all(&inner, told).await;
+            }
+        }
+    }
+}
+
+async fn pursue_all(inner: &Arc<Inner>, marks: Vec<CancelMark>) {
+    for mark in marks {
+        if let Err(error) = inner.pursue(&mark, 1).await {
+            tracing::warn!(%error, task = %mark.task, "a cancelled task is pursued later");
         }
     }
 }
@@ -376,10 +399,6 @@ async fn round(inner: &Arc<Inner>) -> Result<(), StoreError> {
             inner.clear(&ended).await?;
             inner.stores.ledger.unmark(&ended).await?;
         }
-        for mark in open {
-            if let Err(error) = inner.pursue(&mark, 1).await {
-                tracing::warn!(%error, task = %mark.task, "a cancelled task is pursued later");
-            }
-        }
+        pursue_all(inner, open).await;
     }
 }

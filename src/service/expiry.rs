@@ -232,7 +232,7 @@ pub(super) async fn listen(inner: Arc<Inner>, mut notices: Receiver<Notice>) {
                     stream.part(Parting::Expired);
                 }
             }
-            Ok(Notice::Marked(_)) => inner.cancels.wake.notify_one(),
+            Ok(Notice::Marked(mark)) => inner.cancels.hear(mark),
             Ok(Notice::Ended(_)) | Err(RecvError::Lagged(_)) => {
                 if let Err(error) = look_at_held(&inner).await {
                     tracing::warn!(%error, "held deliveries cannot be compared with the ledger");
