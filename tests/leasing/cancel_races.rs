@@ -169,7 +169,7 @@ async fn races(world: World, seed: u64) {
     };
     tokio::time::timeout(Duration::from_secs(3_600), async { tokio::join!(shaky, story) }).await.expect("all end");
 
-    let witness = witness.borrow();
+    let witness = std::mem::take(&mut *witness.borrow_mut());
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for id in &ids {
         let end = state_of(&steady.service, id).await.expect("is known");
