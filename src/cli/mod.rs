@@ -4,6 +4,8 @@
 
 use std::process::ExitCode;
 
+#[cfg(feature = "embedded")]
+pub mod bench;
 pub mod cancel;
 pub mod demo;
 pub mod exit;
@@ -37,6 +39,8 @@ pub struct Cli {
 enum Command {
     Serve(serve::Command),
     Demo(demo::Command),
+    #[cfg(feature = "embedded")]
+    Bench(bench::Command),
     Send(send::Command),
     State(state::Command),
     Wait(wait::Command),
@@ -47,6 +51,9 @@ enum Command {
     Work(work::Command),
     #[command(hide = true)]
     DemoWorker(demo::worker::Command),
+    #[cfg(feature = "embedded")]
+    #[command(hide = true)]
+    BenchPart(bench::part::Command),
 }
 
 impl Cli {
@@ -55,6 +62,8 @@ impl Cli {
         match self.command {
             Command::Serve(command) => command.run().await,
             Command::Demo(command) => command.run().await.into(),
+            #[cfg(feature = "embedded")]
+            Command::Bench(command) => command.run().await.into(),
             Command::Send(command) => command.run().await.into(),
             Command::State(command) => command.run().await.into(),
             Command::Wait(command) => command.run().await.into(),
@@ -64,6 +73,8 @@ impl Cli {
             Command::Workers(command) => command.run().await.into(),
             Command::Work(command) => command.run().await.into(),
             Command::DemoWorker(command) => command.run().await.into(),
+            #[cfg(feature = "embedded")]
+            Command::BenchPart(command) => command.run().await.into(),
         }
     }
 }
