@@ -21,7 +21,7 @@ impl QueueService for Api {
         request: Request<GetPendingTasksRequest>,
     ) -> Result<Response<GetPendingTasksResponse>, Status> {
         let request = request.into_inner();
-        let settings = self.service.settings();
+        let settings = &self.service.settings();
         let queue = queue(&request.queue)?.unwrap_or_else(|| settings.default_queue.clone());
         let max = limit::page_size(request.page_size)?;
         let after = page::position(&request.page_token)?;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 #[cfg(feature = "embedded")]
 pub mod bench;
 pub mod cancel;
+pub mod config;
 pub mod demo;
 pub mod exit;
 pub mod failure;
@@ -48,6 +49,7 @@ enum Command {
     Pending(pending::Command),
     Leases(leases::Command),
     Workers(workers::Command),
+    Config(config::Command),
     Work(work::Command),
     #[command(hide = true)]
     DemoWorker(demo::worker::Command),
@@ -71,6 +73,7 @@ impl Cli {
             Command::Pending(command) => command.run().await.into(),
             Command::Leases(command) => command.run().await.into(),
             Command::Workers(command) => command.run().await.into(),
+            Command::Config(command) => command.run().await.into(),
             Command::Work(command) => command.run().await.into(),
             Command::DemoWorker(command) => command.run().await.into(),
             #[cfg(feature = "embedded")]

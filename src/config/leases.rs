@@ -45,7 +45,7 @@ impl Leases {
             if Duration::from(span) < 2 * heartbeat {
                 // One heartbeat may always be late.
                 let range = format!("at least twice leases.heartbeat_interval ({})", self.heartbeat_interval);
-                return Err(ConfigError::OutOfRange { key, value: span.to_string(), range });
+                return Err(ConfigError::OutOfRange { key: key.to_owned(), value: span.to_string(), range });
             }
             within(key, span, Span::seconds(0), Span::seconds(3600))?;
         }

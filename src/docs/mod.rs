@@ -8,6 +8,9 @@ pub mod glossary {}
 #[doc = include_str!("cli.md")]
 pub mod cli {}
 
+#[doc = include_str!("configuration.md")]
+pub mod configuration {}
+
 /// Decisions that are expensive to undo, or asked about twice: one page each.
 pub mod adr {
     #[doc = include_str!("adr/0001-seams.md")]
@@ -24,6 +27,8 @@ pub mod adr {
     pub mod adr_0006_bodies_kept_raw {}
     #[doc = include_str!("adr/0007-one-crate-for-messages.md")]
     pub mod adr_0007_one_crate_for_messages {}
+    #[doc = include_str!("adr/0008-task-ids-in-order-of-time.md")]
+    pub mod adr_0008_task_ids_in_order_of_time {}
 }
 
 // The README's Rust is compiled, so that what a stranger copies works.

@@ -267,7 +267,7 @@ impl Inner {
         let now = self.clock.now();
         let since = self.cancels.meet(&lease.id, now);
         let stream = self.sessions.stream(&lease.session);
-        if now.duration_since(since) < self.settings.cancel_grace {
+        if now.duration_since(since) < self.settings().cancel_grace {
             // Said again with each round: the first word may come before the lease itself.
             let told = stream.map(|s| s.tell(Event::Revoke { lease: lease.id.clone(), reason: Revoked::Cancelled }));
             return Ok(if told.is_some() { CancelAnswer::Signalled } else { CancelAnswer::Marked });
@@ -281,7 +281,7 @@ impl Inner {
 
     /// The decision that a message is cancelled.
     pub(super) fn cancelled(&self, lease: &Lease, opened: &Opened) -> Decision {
-        let (now, settings) = (self.clock.wall(), &self.settings);
+        let (now, settings) = (self.clock.wall(), &self.settings());
         Attempt { lease, signature: &opened.signature, now, settings }.cancel()
     }
 

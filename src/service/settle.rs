@@ -171,11 +171,12 @@ impl Inner {
     // otherwise, since a lease that can still be decided is found.
     fn decision(&self, report: &Report, hand: Option<&InHand>, is_cancelled: bool, now: WallTime) -> Decision {
         let digest = digest(&report.outcome);
+        let settings = &self.settings();
         if let Some(hand) = hand
             && let Some(opened) = &hand.opened
-            && let Some(end) = judge(&report.outcome, &opened.signature, &self.settings)
+            && let Some(end) = judge(&report.outcome, &opened.signature, settings)
         {
-            let attempt = Attempt { lease: &hand.lease, signature: &opened.signature, now, settings: &self.settings };
+            let attempt = Attempt { lease: &hand.lease, signature: &opened.signature, now, settings };
             let end = if is_cancelled { End::Cancelled } else { end };
             return attempt.decide(&end, report.id.clone(), digest);
         }
@@ -186,7 +187,7 @@ impl Inner {
             at: now,
             effects: Effects::default(),
             dead: None,
-            keep: self.settings.results_expire_in,
+            keep: settings.results_expire_in,
         }
     }
 
@@ -207,7 +208,7 @@ impl Inner {
     fn freed(&self, hand: Option<&InHand>) {
         let Some(hand) = hand else { return };
         let session = &hand.lease.session;
-        if self.hands.of_session(session) + 1 >= self.settings.session_leases_max as usize
+        if self.hands.of_session(session) + 1 >= self.settings().session_leases_max as usize
             && let Some(stream) = self.sessions.stream(session)
         {
             self.sessions.stir(&stream);
