@@ -45,11 +45,15 @@ pub enum Point {
     RequeueBegun,
     /// It is sent, and still among the dead.
     RequeuePublished,
+    /// A task is marked as cancelled, nobody looked for it.
+    CancelMarked,
+    /// A cancelled task that waited is granted to be ended, and is not decided.
+    CancelBegun,
 }
 
 impl Point {
     /// All on the way of a task that nobody sets aside, so that a test can visit each.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::SendChecked,
         Self::SendStated,
         Self::SendPublished,
@@ -63,6 +67,8 @@ impl Point {
         Self::SettleAcked,
         Self::ReleaseEnded,
         Self::ExpireClosed,
+        Self::CancelMarked,
+        Self::CancelBegun,
     ];
 
     /// Those of a requeue, which an operator asks for.
@@ -86,6 +92,8 @@ impl Point {
             Self::ExpireClosed => "expire.closed",
             Self::RequeueBegun => "requeue.begun",
             Self::RequeuePublished => "requeue.published",
+            Self::CancelMarked => "cancel.marked",
+            Self::CancelBegun => "cancel.begun",
         }
     }
 }

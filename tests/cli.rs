@@ -37,7 +37,7 @@ fn nobody() -> String {
     format!("http://{address}")
 }
 
-const CLIENTS: [&str; 6] = ["send", "state", "wait", "pending", "leases", "workers"];
+const CLIENTS: [&str; 7] = ["send", "state", "wait", "cancel", "pending", "leases", "workers"];
 
 #[test]
 fn help_lists_every_command_and_hides_the_demos_own() {
@@ -103,6 +103,7 @@ fn a_server_that_is_not_there_is_exit_code_4() {
         vec!["send", "add", "1"],
         vec!["state", "x"],
         vec!["wait", "x"],
+        vec!["cancel", "x"],
         vec!["pending"],
         vec!["leases"],
         vec!["workers"],
@@ -349,6 +350,21 @@ fn dead_tasks_are_found_sent_again_and_deleted() {
     assert!(deleted.iter().all(|result| result["outcome"] == "DONE"), "{deleted:?}");
     assert!(server.json(&["dead", "list"]).is_empty());
     assert_eq!(server.json(&["state", "f1"])[0]["status"], "FAILURE", "its state stays");
+}
+
+#[test]
+fn cancelled_tasks_are_told_one_a_line_and_fail_whoever_waits() {
+    let server = Server::start();
+    let id = trimmed(&server.run(&["send", "nobody"]));
+    assert_eq!(trimmed(&server.run(&["cancel", &id])), format!("{id}  cancelled"));
+    assert_eq!(server.json(&["cancel", &id])[0]["result"], "ENDED");
+    let output = server.run(&["wait", &id]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("lineshaft: cancelled (CANCELLED)"), "{}", stderr(&output));
+    let (unknown, known) = ("task_unknown", trimmed(&server.run(&["send", "nobody"])));
+    let output = server.run(&["cancel", unknown, &known]);
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(trimmed(&output), format!("{known}  cancelled"), "the others are cancelled all the same");
 }
 
 #[test]

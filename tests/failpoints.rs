@@ -17,12 +17,12 @@ use std::time::Duration;
 use lineshaft::clock::{Clock, TestClock, WallTime};
 use lineshaft::failpoint::{Action, Failpoints, Point};
 use lineshaft::ledger::{LeaseQuery, Subscription, Verdict};
-use lineshaft::service::types::{Event, Hello, Outcome, Parting, Report, Resume, Settings, Submission};
+use lineshaft::service::types::{CancelAnswer, Event, Hello, Outcome, Parting, Report, Resume, Settings, Submission};
 use lineshaft::service::{Service, Stores, Stream};
-use lineshaft::task::{LeaseId, QueueName, Status, TaskId, TaskName};
+use lineshaft::task::{FailureReason, LeaseId, QueueName, Status, TaskId, TaskName};
 use lineshaft::{backend, broker, fused, ledger};
 
-const NAMES: [&str; 6] = ["ok", "flaky", "bad", "parent", "child", "released"];
+const NAMES: [&str; 7] = ["ok", "flaky", "bad", "parent", "child", "released", "unwanted"];
 const LEASE: Duration = Duration::from_secs(3);
 
 /// Stores that outlive any replica.
@@ -215,6 +215,16 @@ async fn mute(service: &Service) {
     }
 }
 
+/// Cancels a task until the answer comes, as a client does.
+async fn cancel(service: &Service, id: &TaskId) {
+    let answer = service.cancel(id.clone()).await.expect("is cancelled");
+    assert!(matches!(answer, CancelAnswer::Removed | CancelAnswer::Ended | CancelAnswer::Marked), "{answer:?}");
+}
+
+fn is_unwanted(id: &TaskId) -> bool {
+    id.as_str().starts_with("unwanted-")
+}
+
 async fn all_final(service: &Service, ids: &[TaskId]) {
     for id in ids {
         let hour = Duration::from_secs(3600);
@@ -252,6 +262,11 @@ async fn scenario(world: &World, point: Point, visit: u64) -> bool {
                     send(&first.service, name, i, &mut accepted).await;
                 }
             }
+            // Before anybody is there: only its cancellation ends it.
+            for i in 0..3 {
+                send(&first.service, "unwanted", i, &mut accepted).await;
+                cancel(&first.service, &TaskId::trusted(format!("unwanted-{i}"))).await;
+            }
             let stream = worker.attach(&first.service).await;
             let enough = AtomicBool::new(false);
             let everything = async {
@@ -269,6 +284,12 @@ async fn scenario(world: &World, point: Point, visit: u64) -> bool {
     };
     first.crash();
     let second = world.replica(Failpoints::default());
+    if struck {
+        // Whoever got no answer asks again.
+        for id in accepted.iter().filter(|id| is_unwanted(id)).collect::<Vec<_>>() {
+            cancel(&second.service, id).await;
+        }
+    }
     let stream = worker.attach(&second.service).await;
     let enough = AtomicBool::new(false);
     let everything = async {
@@ -292,6 +313,12 @@ async fn check(service: &Service, witness: &Witness, accepted: &[TaskId], point:
     for id in accepted.iter().cloned().chain(accepted.iter().flat_map(children)) {
         let name = id.as_str().split('-').next().unwrap_or_default();
         let state = service.states(std::slice::from_ref(&id)).await.expect("can be read").remove(0);
+        if is_unwanted(&id) {
+            let end = state.map(|s| (s.status, s.reason));
+            assert_eq!(end, Some((Status::Failure, FailureReason::Cancelled)), "{point:?}@{visit}: {id}");
+            assert!(!witness.begun.contains_key(id.as_str()), "{point:?}@{visit}: {id} was begun");
+            continue;
+        }
         let expected = if name == "bad" { Status::Failure } else { Status::Success };
         assert_eq!(state.map(|s| s.status), Some(expected), "{point:?}@{visit}: {id}");
         let ended = witness.ended.get(id.as_str()).copied().unwrap_or_default();
@@ -320,7 +347,13 @@ fn run(fused: bool, options: broker::memory::Options) {
                 let world = World::new(fused, options);
                 scenario(&world, point, visit).await
             });
-            assert_eq!(struck, !(fused && absent.contains(&point)), "{point:?}@{visit} was reached, fused: {fused}");
+            // What the broker cannot find is ended when it is met.
+            let unfound = point == Point::CancelBegun && !options.recall;
+            assert_eq!(
+                struck,
+                !(unfound || fused && absent.contains(&point)),
+                "{point:?}@{visit} was reached, fused: {fused}"
+            );
         }
     }
 }

@@ -83,6 +83,12 @@ impl TaskService for Api {
         answer(GetStatesResponse { states: states.collect() })
     }
 
+    async fn cancel_task(&self, request: Request<CancelTaskRequest>) -> Result<Response<CancelTaskResponse>, Status> {
+        let id = id(&request.get_ref().task_id)?;
+        let result = state::cancelled(self.service.cancel(id).await?);
+        answer(CancelTaskResponse { result: result.into() })
+    }
+
     type WatchStateStream = Pin<Box<dyn Stream<Item = Result<WatchStateResponse, Status>> + Send>>;
 
     async fn watch_state(

@@ -16,12 +16,12 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::{
-    Capabilities, Delivery, Holding, Inspect, NewTask, PendingPage, PendingQuery, Published, Recall, Receipt, Settle,
-    StaleAck, Support, Waiting, Want,
+    Capabilities, Delivery, Find, Found, Holding, Inspect, NewTask, PendingPage, PendingQuery, Published, Recall,
+    Receipt, Settle, StaleAck, Support, Waiting, Want,
 };
 use crate::clock::{Clock, WallTime};
 use crate::error::StoreError;
-use crate::task::{MessageKey, QueueName, TaskName};
+use crate::task::{MessageKey, QueueName, TaskId, TaskName};
 
 const NAME: &str = "memory";
 
@@ -37,6 +37,8 @@ pub struct Options {
     pub recall: bool,
     /// [`super::Broker::inspect`] is there. Default: true.
     pub inspect: bool,
+    /// [`super::Broker::find`] is there, if `recall` is. Default: true.
+    pub find: bool,
     /// 256 levels of priority instead of none. Default: true.
     pub priorities: bool,
     /// [`Capabilities::exact_redelivery`]; where false every delivery says that it may not be the first. Default: true.
@@ -51,6 +53,7 @@ impl Default for Options {
             by_name: true,
             recall: true,
             inspect: true,
+            find: true,
             priorities: true,
             exact_redelivery: true,
             stale_ack: StaleAck::Rejected,
@@ -402,6 +405,10 @@ impl super::Broker for Broker {
         self.store.options.inspect.then_some(self)
     }
 
+    fn find(&self) -> Option<&dyn Find> {
+        (self.store.options.find && self.store.options.recall).then_some(self)
+    }
+
     fn recall(&self) -> Option<&dyn Recall> {
         self.store.options.recall.then_some(self)
     }
@@ -464,6 +471,21 @@ impl Position {
             1 => Ok(Self::Delayed(at, rank)),
             _ => Err(StoreError::Position),
         }
+    }
+}
+
+#[async_trait]
+impl Find for Broker {
+    async fn find(&self, tasks: &[TaskId]) -> Result<Vec<Vec<Found>>, StoreError> {
+        let state = self.lock()?;
+        let found = |task: &NewTask| Found {
+            key: task.key.clone(),
+            queue: task.queue.clone(),
+            name: task.name.clone(),
+            body: task.body.clone(),
+        };
+        let of = |id: &TaskId| state.messages.values().map(|m| &m.task).filter(|t| t.task == *id).map(found).collect();
+        Ok(tasks.iter().map(of).collect())
     }
 }
 

@@ -143,6 +143,11 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
         None
     }
 
+    /// Finding the messages of a task; `None`: they are known when they are met.
+    fn find(&self) -> Option<&dyn Find> {
+        None
+    }
+
     /// Finding the body of a message that is held or waits, by key; `None`: the ledger must keep a copy.
     fn recall(&self) -> Option<&dyn Recall> {
         None
@@ -197,6 +202,29 @@ pub struct Waiting {
     pub body: Bytes,
     /// Not before; `None`: due.
     pub available_at: Option<WallTime>,
+}
+
+/// Finding messages by task. A room that has this view has [`Recall`] too, so that what was found can be removed.
+#[async_trait]
+pub trait Find: Send + Sync {
+    /// For each task, all its messages that this broker carries, whether they wait, are delayed or held by anybody.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; [`StoreError::Corrupt`].
+    async fn find(&self, tasks: &[TaskId]) -> Result<Vec<Vec<Found>>, StoreError>;
+}
+
+/// A message that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The key it was published under.
+    pub key: MessageKey,
+    /// Its queue.
+    pub queue: QueueName,
+    /// The name of its task.
+    pub name: TaskName,
+    /// The envelope.
+    pub body: Bytes,
 }
 
 /// Finding bodies by key.

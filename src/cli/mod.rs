@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 #[cfg(feature = "embedded")]
 pub mod bench;
+pub mod cancel;
 pub mod config;
 pub mod confirm;
 pub mod dead;
@@ -47,6 +48,7 @@ enum Command {
     Send(send::Command),
     State(state::Command),
     Wait(wait::Command),
+    Cancel(cancel::Command),
     Pending(pending::Command),
     Leases(leases::Command),
     Workers(workers::Command),
@@ -71,6 +73,7 @@ impl Cli {
             Command::Send(command) => command.run().await.into(),
             Command::State(command) => command.run().await.into(),
             Command::Wait(command) => command.run().await.into(),
+            Command::Cancel(command) => command.run().await.into(),
             Command::Pending(command) => command.run().await.into(),
             Command::Leases(command) => command.run().await.into(),
             Command::Workers(command) => command.run().await.into(),

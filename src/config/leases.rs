@@ -18,6 +18,9 @@ pub struct Leases {
     /// A stream on which nothing was heard for this long is dead: at least twice `heartbeat_interval`, at most 1 h.
     /// Default 45 s. Since 0.1.
     pub silence_max: Span,
+    /// A worker that is told of a cancelled task has this long to report it; then the lease ends: 0 s to 1 h. Default
+    /// 10 s. Since 0.1.
+    pub cancel_grace: Span,
     /// After this many attempts that ended in dead workers a task is set aside: 1 to 1,000. Default 3. Since 0.1.
     pub lost_max: u32,
     /// True: tasks that end in FAILURE are set aside too, with their body, until they are requeued or deleted: they take
@@ -31,6 +34,7 @@ impl Default for Leases {
             heartbeat_interval: Span::seconds(10),
             lease_duration: Span::seconds(30),
             silence_max: Span::seconds(45),
+            cancel_grace: Span::seconds(10),
             lost_max: 3,
             keep_failed: false,
         }
@@ -49,6 +53,7 @@ impl Leases {
             }
             within(key, span, Span::seconds(0), Span::seconds(3600))?;
         }
+        within("leases.cancel_grace", self.cancel_grace, Span::seconds(0), Span::seconds(3600))?;
         within("leases.lost_max", self.lost_max, 1, 1000)
     }
 }

@@ -202,6 +202,7 @@ impl Config {
             heartbeat_interval: self.leases.heartbeat_interval.into(),
             lease_duration: self.leases.lease_duration.into(),
             silence_max: self.leases.silence_max.into(),
+            cancel_grace: self.leases.cancel_grace.into(),
             lost_max: self.leases.lost_max,
             keep_failed: self.leases.keep_failed,
             task_bytes_max: self.limits.task_bytes_max,

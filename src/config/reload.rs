@@ -16,7 +16,8 @@ pub const PERIOD: Duration = Duration::from_secs(10);
 ///
 /// The others stay as they were until the next start: what clients were told when they came (intervals of leases, the default
 /// queue), and what is part of open connections and files.
-const LIVE: [&str; 15] = [
+const LIVE: [&str; 16] = [
+    "leases.cancel_grace",
     "leases.lost_max",
     "limits.args_max",
     "limits.batch_max",

@@ -8,12 +8,12 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::{
-    Begun, DeadTask, Decision, Effects, Ending, Grant, Lease, LeaseQuery, LeaseStatus, LocalNotices, LostAttempt,
-    Notices, OPEN_KEPT, Session, Standing, Undone, Verdict,
+    Begun, CancelMark, DeadTask, Decision, Effects, Ending, Grant, Lease, LeaseQuery, LeaseStatus, LocalNotices,
+    LostAttempt, Notices, OPEN_KEPT, Session, Standing, Undone, Verdict,
 };
 use crate::clock::{Clock, WallTime};
 use crate::error::StoreError;
-use crate::task::{FencingToken, LeaseId, MessageKey, SessionId};
+use crate::task::{FencingToken, LeaseId, MessageKey, SessionId, TaskId};
 
 // Records forgotten in one call of `sweep`.
 const SWEEP_MAX: usize = 1_000;
@@ -33,6 +33,7 @@ pub(crate) struct State {
     sessions: BTreeMap<SessionId, (Session, u64)>,
     records: BTreeMap<MessageKey, Record>,
     dead: BTreeMap<MessageKey, DeadTask>,
+    cancels: BTreeMap<TaskId, u64>,
 }
 
 /// A message that was granted at least once.
@@ -117,8 +118,9 @@ impl State {
             Some((Stands::Live, lease)) => return Begun::Held(lease.clone()),
             Some((Stands::Released(_), _)) | None => {}
         }
+        let cancelled = self.is_cancelled(&grant.task, grant.generation);
         let attached = self.sessions.get(&grant.session).map(|(session, _)| session.attach);
-        if attached.is_none_or(|attach| grant.attach != 0 && grant.attach != attach) {
+        if !cancelled && attached.is_none_or(|attach| grant.attach != 0 && grant.attach != attach) {
             return Begun::NoSession;
         }
         let (lost, releases) = earlier.map(|r| (r.lease.lost.clone(), r.lease.releases)).unwrap_or_default();
@@ -140,7 +142,11 @@ impl State {
         };
         let record = Record { lease: lease.clone(), stands: Stands::Live, touched: now };
         self.records.insert(grant.message.clone(), record);
-        Begun::Run(lease)
+        if cancelled { Begun::Cancelled(lease) } else { Begun::Run(lease) }
+    }
+
+    fn is_cancelled(&self, task: &TaskId, generation: u64) -> bool {
+        self.cancels.get(task).is_some_and(|marked| *marked >= generation)
     }
 
     /// The record whose last grant was this lease.
@@ -367,6 +373,38 @@ impl super::Ledger for Ledger {
     async fn forget_dead(&self, messages: &[MessageKey]) -> Result<Vec<bool>, StoreError> {
         let mut state = self.lock();
         Ok(messages.iter().map(|message| state.dead.remove(message).is_some()).collect())
+    }
+
+    async fn mark(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        for mark in marks {
+            let marked = state.cancels.entry(mark.task.clone()).or_insert(mark.generation);
+            *marked = mark.generation.max(*marked);
+        }
+        Ok(())
+    }
+
+    async fn marked(&self, sendings: &[CancelMark]) -> Result<Vec<bool>, StoreError> {
+        let state = self.lock();
+        Ok(sendings.iter().map(|sending| state.is_cancelled(&sending.task, sending.generation)).collect())
+    }
+
+    async fn marks(&self, after: Option<&TaskId>, max: usize) -> Result<Vec<CancelMark>, StoreError> {
+        let state = self.lock();
+        let behind = state.cancels.iter().filter(|(task, _)| after.is_none_or(|after| *task > after));
+        let mark = |(task, generation): (&TaskId, &u64)| CancelMark { task: task.clone(), generation: *generation };
+        Ok(behind.map(mark).take(max).collect())
+    }
+
+    async fn unmark(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        for mark in marks {
+            if state.is_cancelled(&mark.task, mark.generation.saturating_add(1)) {
+                continue;
+            }
+            state.cancels.remove(&mark.task);
+        }
+        Ok(())
     }
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {

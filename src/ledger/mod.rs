@@ -77,6 +77,8 @@ pub struct Grant {
     pub request_id: Option<String>,
     /// Attempts made under earlier messages of the task.
     pub attempts_before: u32,
+    /// Which sending of the task this is, for [`CancelMark`]s.
+    pub generation: u64,
     /// Now.
     pub at: WallTime,
     /// The body, where the broker cannot recall it.
@@ -93,8 +95,19 @@ pub enum Begun {
     Held(Lease),
     /// It has a decision: acknowledge the delivery.
     Decided,
+    /// Its task has a [`CancelMark`]: granted, not to be run but to be decided as cancelled. The session need not live.
+    Cancelled(Lease),
     /// The session is gone, or attached again elsewhere: give the delivery back.
     NoSession,
+}
+
+/// Says that a task shall end. Durable: whatever message of the task is met from then on, a retry too, is not run.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CancelMark {
+    /// The task.
+    pub task: TaskId,
+    /// The sending, see [`crate::task::Order::generation`]. Earlier ones are cancelled too, later ones are not.
+    pub generation: u64,
 }
 
 /// A live lease.
@@ -300,7 +313,7 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
 
     /// Grants leases, each atomically: no decision, no live lease, session alive and not attached again since. The token
     /// is greater than every token granted before, by any replica, also before a restart. Where several reasons stand
-    /// against a grant, the decision is told first, then the live lease, then the missing session.
+    /// against a grant, the decision is told first, then the live lease, then the cancel mark, then the missing session.
     async fn begin(&self, grants: &[Grant]) -> Result<Vec<Begun>, StoreError>;
 
     /// What is known of leases.
@@ -352,6 +365,19 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     /// Forgets the dead tasks of these messages; `false`: there was none.
     async fn forget_dead(&self, messages: &[MessageKey]) -> Result<Vec<bool>, StoreError>;
 
+    /// Marks tasks as cancelled: a grant that begins later sees it, one that began before is a live lease by then. A mark
+    /// of an earlier sending than the one marked already changes nothing.
+    async fn mark(&self, marks: &[CancelMark]) -> Result<(), StoreError>;
+
+    /// For each sending: whether a mark cancels it.
+    async fn marked(&self, sendings: &[CancelMark]) -> Result<Vec<bool>, StoreError>;
+
+    /// Marks after `after` in order of their tasks, at most `max`.
+    async fn marks(&self, after: Option<&TaskId>, max: usize) -> Result<Vec<CancelMark>, StoreError>;
+
+    /// Takes marks away whose tasks have ended; one that a later sending has got meanwhile stays.
+    async fn unmark(&self, marks: &[CancelMark]) -> Result<(), StoreError>;
+
     /// Forgets what is past its time, a bounded amount; answers how much. 0: nothing was left to forget. Past its time is
     /// a decision `keep` after its effects were done, and a message without lease and decision [`OPEN_KEPT`] after it was
     /// last touched; live leases and undone decisions never are.
@@ -381,6 +407,8 @@ pub enum Notice {
     Attached(SessionId, u64),
     /// The session was closed: its stream ends.
     Closed(SessionId),
+    /// A task was marked as cancelled: whoever has its worker attached tells it.
+    Marked(CancelMark),
 }
 
 /// Word between replicas: lossy, in no order.

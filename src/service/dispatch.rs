@@ -19,8 +19,8 @@ use crate::broker::{Delivery, Receipt, Settle, Want};
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::failpoint::Point;
-use crate::ledger::{Begun, DeadTask, Ending, Grant, Lease, Verdict};
-use crate::task::{FailureReason, MessageKey, Signature, Status, TaskId, TaskName};
+use crate::ledger::{Begun, DeadTask, Decision, Ending, Grant, Lease, Verdict};
+use crate::task::{FailureReason, LeaseId, MessageKey, Signature, Status, TaskId, TaskName};
 
 /// Most messages in one round of one group; `broker.batch_max` may be less.
 const ROUND_MAX: u64 = 256;
@@ -187,6 +187,7 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
     let grants: Vec<Grant> = candidates.iter().map(|c| c.grant(inner, queue, now)).collect();
     let begun = if grants.is_empty() { Ok(Vec::new()) } else { inner.stores.ledger.begin(&grants).await };
     inner.failpoints.reach(Point::GrantBegun).await;
+    let mut cancelled = Vec::new();
     match begun {
         Err(error) => {
             tracing::warn!(%error, queue = %queue.name, tasks = candidates.len(), "leases could not be granted");
@@ -202,6 +203,11 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
             for (candidate, begun) in candidates.into_iter().zip(begun) {
                 match begun {
                     Begun::Run(lease) => offer(inner, queue, candidate, lease).await,
+                    Begun::Cancelled(lease) => {
+                        Reservation::cancel(&candidate.attachment);
+                        cancelled.push(inner.cancelled(&lease, &candidate.opened));
+                        keep(inner, candidate, lease);
+                    }
                     Begun::Held(lease) => {
                         Reservation::cancel(&candidate.attachment);
                         hold(inner, candidate, lease, &mut give_back).await;
@@ -223,6 +229,19 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
     }
     acks.extend(give_back.into_iter().map(|r| (r, Settle::Return { after: Duration::ZERO })));
     inner.settle_broker(&acks).await;
+    end_cancelled(inner, cancelled).await;
+}
+
+/// Ends what was met with a cancel mark. If the ledger is away, the leases go back like any that nobody was offered.
+async fn end_cancelled(inner: &Arc<Inner>, cancelled: Vec<Decision>) {
+    if cancelled.is_empty() {
+        return;
+    }
+    let leases: Vec<LeaseId> = cancelled.iter().map(|decision| decision.lease.clone()).collect();
+    if let Err(error) = inner.decide(cancelled).await {
+        tracing::warn!(%error, tasks = leases.len(), "cancelled tasks are ended later");
+        inner.give_back(&leases, Duration::ZERO, None).await;
+    }
 }
 
 impl Candidate {
@@ -238,6 +257,7 @@ impl Candidate {
             worker: self.attachment.worker.clone(),
             request_id: self.attachment.request_id.clone(),
             attempts_before: envelope::attempts_before(signature),
+            generation: envelope::generation(signature),
             at,
             body: inner.stores.broker.recall().is_none().then(|| self.body.clone()),
         }
@@ -258,20 +278,10 @@ fn identify(delivery: &Delivery, signature: &Signature) -> MessageKey {
 }
 
 async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: Lease) {
-    let Candidate { receipt, body, opened, attachment, .. } = candidate;
-    let granted = granted(&lease, &opened, body.len());
-    let (id, args_error) = (lease.id.clone(), opened.args_error.clone());
-    let state = outcome::lease_state(&lease, &opened.signature, Status::Received, lease.at);
-    inner.hands.put(InHand {
-        lease,
-        receipt: Some(receipt),
-        opened: Some(opened),
-        body: Some(body),
-        accepted: false,
-        started: false,
-        ending: false,
-        progress: None,
-    });
+    let granted = granted(&lease, &candidate.opened, candidate.body.len());
+    let (id, args_error) = (lease.id.clone(), candidate.opened.args_error.clone());
+    let state = outcome::lease_state(&lease, &candidate.opened.signature, Status::Received, lease.at);
+    let attachment = keep(inner, candidate, lease);
     if let Some(error) = args_error {
         // No worker could read these arguments: the task ends as it would at a Machinery worker, and costs nobody a slot.
         Reservation::cancel(&attachment);
@@ -286,6 +296,22 @@ async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: L
         // The worker left between reservation and offer; it never saw the lease.
         inner.give_back(&[id], Duration::ZERO, None).await;
     }
+}
+
+/// Takes a granted message in hand; answers for whom it was granted.
+fn keep(inner: &Inner, candidate: Candidate, lease: Lease) -> Arc<Attachment> {
+    let Candidate { receipt, body, opened, attachment, .. } = candidate;
+    inner.hands.put(InHand {
+        lease,
+        receipt: Some(receipt),
+        opened: Some(opened),
+        body: Some(body),
+        accepted: false,
+        started: false,
+        ending: false,
+        progress: None,
+    });
+    attachment
 }
 
 /// A lease as it goes to a worker. `body_bytes` stands for its size.

@@ -144,7 +144,7 @@ async fn end_lost(inner: &Arc<Inner>, leases: Vec<Lease>) -> Result<(), StoreErr
     let mut endings: Vec<(LeaseId, Ending)> = Vec::new();
     for lease in leases {
         let hand = inner.hands.get(&lease.id);
-        if hand.as_ref().is_some_and(|h| !h.accepted) {
+        if hand.as_ref().is_some_and(|h| !h.accepted) || super::cancel::is_nobodys(&lease) {
             endings.push((lease.id, Ending::Free { report: None }));
             continue;
         }
@@ -182,7 +182,8 @@ async fn end_lost(inner: &Arc<Inner>, leases: Vec<Lease>) -> Result<(), StoreErr
     Ok(())
 }
 
-async fn recall(inner: &Inner, lease: &Lease) -> Result<Option<bytes::Bytes>, StoreError> {
+/// The body of a leased message, from its broker or from the lease.
+pub(super) async fn recall(inner: &Inner, lease: &Lease) -> Result<Option<bytes::Bytes>, StoreError> {
     match inner.stores.broker.recall() {
         Some(recall) => Ok(recall.recall(std::slice::from_ref(&lease.id.message)).await?.pop().flatten()),
         None => Ok(lease.body.clone()),
@@ -231,6 +232,7 @@ pub(super) async fn listen(inner: Arc<Inner>, mut notices: Receiver<Notice>) {
                     stream.part(Parting::Expired);
                 }
             }
+            Ok(Notice::Marked(mark)) => inner.cancels.hear(mark),
             Ok(Notice::Ended(_)) | Err(RecvError::Lagged(_)) => {
                 if let Err(error) = look_at_held(&inner).await {
                     tracing::warn!(%error, "held deliveries cannot be compared with the ledger");

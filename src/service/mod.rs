@@ -7,6 +7,7 @@
 //! - `worker`, `unary`: streams and single calls of workers. `hands`: what this replica holds.
 //! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
 //! - `dead`: tasks set aside, and what becomes of them.
+//! - `cancel`: ending tasks that nobody wants any more.
 //! - `states`, `watch`: states on their way, and waiting for them. `inspect`: looking.
 
 use std::collections::{HashMap, HashSet};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod attachment;
+mod cancel;
 pub mod dead;
 mod dispatch;
 mod enqueue;
@@ -96,6 +98,7 @@ struct Inner {
     hands: hands::Hands,
     states: states::States,
     watches: watch::Watches,
+    cancels: cancel::Cancels,
     reports: mpsc::Sender<Reported>,
     /// Sends under way.
     sends: enqueue::UnderWay,
@@ -142,6 +145,7 @@ impl Service {
             hands: hands::Hands::default(),
             states: states::States::default(),
             watches: watch::Watches::default(),
+            cancels: cancel::Cancels::default(),
             reports,
             generation: AtomicU64::new(0),
             heartbeats: Mutex::default(),
@@ -162,6 +166,7 @@ impl Service {
         let notices = inner.stores.ledger.notices().listen();
         let changes = inner.stores.backend.watch().map(|watch| watch.changes());
         inner.forever(expiry::listen(inner.clone(), notices));
+        inner.forever(cancel::run(inner.clone()));
         inner.forever(states::run(inner.clone()));
         inner.forever(watch::run(inner.clone(), changes));
         inner.forever(sweep(inner.clone()));

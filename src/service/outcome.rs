@@ -16,6 +16,9 @@ use crate::task::{
 };
 use crate::wire::{self, machinery::WireError};
 
+/// The error text of a cancelled task: all that a Machinery program can see of it. The prefix keeps it apart from what a
+/// function may say.
+const CANCELLED: &str = "lineshaft: cancelled";
 /// The longest error text kept, bytes.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 /// How long the state of a task that waits outlives its ETA: a cancel mark or a reader never comes too late.
@@ -39,6 +42,8 @@ pub(super) enum End {
     Retry { error: String, after: Option<Duration> },
     /// FAILURE.
     Failure { error: String, reason: FailureReason },
+    /// FAILURE, because somebody cancelled it. Its callbacks are not sent: nobody wants anything of this task any more.
+    Cancelled,
 }
 
 /// What a reported outcome comes to, given what the task has left. `None`: the attempt is given back, nothing ends.
@@ -116,6 +121,9 @@ impl Attempt<'_> {
                     self.publish_callback(&mut effects, callback, position);
                 }
             }
+            End::Cancelled => {
+                effects.states.push(self.state(Status::Failure, None, CANCELLED, FailureReason::Cancelled));
+            }
             End::Retry { error, after } => {
                 effects.states.push(self.state(Status::Retry, None, error, FailureReason::Unknown));
                 effects.publish.push(self.retry(*after));
@@ -130,6 +138,11 @@ impl Attempt<'_> {
             dead: None,
             keep: self.settings.results_expire_in,
         }
+    }
+
+    /// The end of a task that was cancelled before its worker said anything.
+    pub(super) fn cancel(&self) -> Decision {
+        self.decide(&End::Cancelled, None, Sha256::digest(CANCELLED).into())
     }
 
     /// The end of a task whose attempts killed their workers.

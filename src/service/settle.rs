@@ -53,6 +53,7 @@ impl Inner {
     pub(super) async fn settle(self: &Arc<Self>, reports: &[Report]) -> Result<Vec<Verdict>, StoreError> {
         self.failpoints.reach(Point::SettleReported).await;
         let hands = self.find(reports).await?;
+        let cancelled = self.cancelled_failures(reports, &hands).await?;
         let now = self.clock.wall();
         let mut verdicts = vec![Verdict::Superseded; reports.len()];
         let (mut decisions, mut deciding) = (Vec::new(), Vec::new());
@@ -62,7 +63,7 @@ impl Inner {
                 releases.push((report.lease.clone(), Ending::Free { report: report.id.clone() }));
                 releasing.push(i);
             } else {
-                decisions.push(self.decision(report, hands.get(&report.lease), now));
+                decisions.push(self.decision(report, hands.get(&report.lease), cancelled[i], now));
                 deciding.push(i);
             }
         }
@@ -168,7 +169,7 @@ impl Inner {
 
     // Without anything in hand the decision has no effects: the ledger knows whether it is a duplicate, and refuses it
     // otherwise, since a lease that can still be decided is found.
-    fn decision(&self, report: &Report, hand: Option<&InHand>, now: WallTime) -> Decision {
+    fn decision(&self, report: &Report, hand: Option<&InHand>, is_cancelled: bool, now: WallTime) -> Decision {
         let digest = digest(&report.outcome);
         let settings = &self.settings();
         if let Some(hand) = hand
@@ -176,6 +177,7 @@ impl Inner {
             && let Some(end) = judge(&report.outcome, &opened.signature, settings)
         {
             let attempt = Attempt { lease: &hand.lease, signature: &opened.signature, now, settings };
+            let end = if is_cancelled { End::Cancelled } else { end };
             let mut decision = attempt.decide(&end, report.id.clone(), digest);
             if settings.keep_failed
                 && let End::Failure { error, reason } = end
@@ -284,7 +286,7 @@ impl Inner {
 
     /// Removes messages that were decided while this replica held no delivery of them. Where the broker cannot find them,
     /// they are acknowledged when they are met.
-    async fn discard(&self, messages: &[MessageKey]) {
+    pub(super) async fn discard(&self, messages: &[MessageKey]) {
         let Some(recall) = self.stores.broker.recall().filter(|_| !messages.is_empty()) else { return };
         if let Err(error) = recall.discard(messages).await {
             tracing::warn!(%error, messages = messages.len(), "decided messages are acknowledged when they are met");

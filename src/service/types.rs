@@ -140,6 +140,21 @@ pub enum Revoked {
     Expired,
     /// Not this session's, or ended.
     Unknown,
+    /// Somebody cancelled the task; the lease lives until the worker reports, or [`Settings::cancel_grace`] is over.
+    Cancelled,
+}
+
+/// What cancelling a task came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelAnswer {
+    /// It waited, and has ended as cancelled.
+    Removed,
+    /// It is marked: it ends as cancelled when one of our servers meets it, unless it ends otherwise before.
+    Marked,
+    /// It runs, and its worker was told.
+    Signalled,
+    /// It had ended before.
+    Ended,
 }
 
 /// Why a stream ends.
@@ -285,6 +300,8 @@ pub struct Settings {
     pub lease_duration: Duration,
     /// Silence on a stream after which it is dead.
     pub silence_max: Duration,
+    /// A worker told of a cancellation has this long to report; then its lease ends.
+    pub cancel_grace: Duration,
     /// Attempts that may end in dead workers.
     pub lost_max: u32,
     /// Tasks that end in FAILURE are set aside too.
@@ -331,6 +348,7 @@ impl Default for Settings {
             heartbeat_interval: Duration::from_secs(10),
             lease_duration: Duration::from_secs(30),
             silence_max: Duration::from_secs(45),
+            cancel_grace: Duration::from_secs(10),
             lost_max: 3,
             keep_failed: false,
             task_bytes_max: 1 << 20,

@@ -7,7 +7,7 @@ use super::attachment::Attachment;
 use super::types::{Granted, LeaseReply, LeaseRequest, Resume};
 use super::{Inner, Service, dispatch, envelope};
 use crate::error::{Error, StoreError};
-use crate::ledger::Lease;
+use crate::ledger::{Lease, LeaseStatus};
 use crate::task::LeaseId;
 
 impl Service {
@@ -53,7 +53,7 @@ impl Service {
         Ok(LeaseReply { leases, session: resume })
     }
 
-    /// Renews a session, and with it all its leases; tells which of `leases` are live and its own.
+    /// Renews a session, and with it all its leases; tells which of `leases` are live, its own and not of a cancelled task.
     ///
     /// # Errors
     /// [`Error::SessionLost`]; [`Error::Store`].
@@ -67,7 +67,7 @@ impl Service {
         let status = inner.stores.ledger.lookup(leases).await?;
         Ok(status
             .into_iter()
-            .map(|s| matches!(s, crate::ledger::LeaseStatus::Live(lease) if lease.session == session.id))
+            .map(|s| matches!(s, LeaseStatus::Live(l) if l.session == session.id && !inner.cancels.is_signalled(&l.id)))
             .collect())
     }
 }

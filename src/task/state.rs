@@ -70,6 +70,8 @@ pub enum FailureReason {
     ResultTooLarge,
     /// The body is no task.
     Poison,
+    /// Somebody cancelled it.
+    Cancelled,
 }
 
 /// Position of a state in the life of a task. A write is applied only if its order is greater than the stored one, so a

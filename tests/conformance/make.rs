@@ -128,6 +128,7 @@ pub(crate) fn grant(label: &str, id: &str) -> Grant {
         worker: format!("worker of {id}"),
         request_id: None,
         attempts_before: 0,
+        generation: 0,
         at: START,
         body: None,
     }

@@ -146,6 +146,7 @@ impl Room for Plain {
             by_name: false,
             recall: false,
             inspect: false,
+            find: false,
             priorities: false,
             exact_redelivery: false,
             stale_ack: StaleAck::Undetected,

@@ -15,6 +15,8 @@ mod worker;
 mod world;
 
 mod bodies;
+mod cancel;
+mod cancel_races;
 mod credit;
 mod dead;
 mod drain;

@@ -22,12 +22,12 @@ macro_rules! cases {
 }
 pub(crate) use cases;
 
-async fn connect(server: &InProcess) -> Client {
+pub(crate) async fn connect(server: &InProcess) -> Client {
     Client::connect(server.url()).await.expect("connects")
 }
 
 /// Runs a worker as long as `work` takes, then stops it.
-async fn with<T>(worker: WorkerBuilder, work: impl Future<Output = T>) -> T {
+pub(crate) async fn with<T>(worker: WorkerBuilder, work: impl Future<Output = T>) -> T {
     let worker = worker.build().expect("is valid");
     let stopper = worker.stopper();
     let running = tokio::spawn(worker.run());

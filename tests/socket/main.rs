@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod arguments;
+mod cancel;
 mod client;
 mod dead;
 mod drain;
@@ -33,6 +34,7 @@ macro_rules! room {
     ($room:ident, $open:path) => {
         mod $room {
             crate::arguments::cases!($open);
+            crate::cancel::cases!($open);
             crate::client::cases!($open);
             crate::dead::cases!($open);
             crate::drain::cases!($open);

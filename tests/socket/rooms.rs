@@ -80,6 +80,7 @@ pub(crate) async fn memory_plain() -> Room {
         by_name: false,
         recall: false,
         inspect: false,
+        find: false,
         priorities: false,
         exact_redelivery: false,
         stale_ack: broker::StaleAck::Undetected,

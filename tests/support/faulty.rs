@@ -5,15 +5,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lineshaft::backend::{Backend, StateWrite, Watch, Written};
 use lineshaft::broker::{
-    Broker, Capabilities, Delivery, Inspect, NewTask, PendingPage, PendingQuery, Published, Recall, Receipt, Settle,
-    Want,
+    Broker, Capabilities, Delivery, Find, Found, Inspect, NewTask, PendingPage, PendingQuery, Published, Recall,
+    Receipt, Settle, Want,
 };
 use lineshaft::clock::WallTime;
 use lineshaft::error::StoreError;
 use lineshaft::fused::Fused;
 use lineshaft::ledger::{
-    Begun, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Notices, Session, Standing,
-    Undone, Verdict,
+    Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Notices, Session,
+    Standing, Undone, Verdict,
 };
 use lineshaft::task::{LeaseId, MessageKey, Order, QueueName, SessionId, TaskId, TaskName, TaskState};
 use parking_lot::Mutex;
@@ -141,6 +141,10 @@ impl Broker for Faulty<dyn Broker> {
         self.room.inspect().map(|_| self as &dyn Inspect)
     }
 
+    fn find(&self) -> Option<&dyn Find> {
+        self.room.find().map(|_| self as &dyn Find)
+    }
+
     fn recall(&self) -> Option<&dyn Recall> {
         self.room.recall().map(|_| self as &dyn Recall)
     }
@@ -151,6 +155,14 @@ impl Inspect for Faulty<dyn Broker> {
     async fn pending(&self, query: &PendingQuery<'_>) -> Result<PendingPage, StoreError> {
         self.switch.read()?;
         self.room.inspect().ok_or_else(unavailable)?.pending(query).await
+    }
+}
+
+#[async_trait]
+impl Find for Faulty<dyn Broker> {
+    async fn find(&self, tasks: &[TaskId]) -> Result<Vec<Vec<Found>>, StoreError> {
+        self.switch.read()?;
+        self.room.find().ok_or_else(unavailable)?.find(tasks).await
     }
 }
 
@@ -265,6 +277,24 @@ impl Ledger for Faulty<dyn Ledger> {
 
     async fn forget_dead(&self, messages: &[MessageKey]) -> Result<Vec<bool>, StoreError> {
         write!(self, self.room.forget_dead(messages))
+    }
+
+    async fn mark(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
+        write!(self, self.room.mark(marks))
+    }
+
+    async fn marked(&self, sendings: &[CancelMark]) -> Result<Vec<bool>, StoreError> {
+        self.switch.read()?;
+        self.room.marked(sendings).await
+    }
+
+    async fn marks(&self, after: Option<&TaskId>, max: usize) -> Result<Vec<CancelMark>, StoreError> {
+        self.switch.read()?;
+        self.room.marks(after, max).await
+    }
+
+    async fn unmark(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
+        write!(self, self.room.unmark(marks))
     }
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {

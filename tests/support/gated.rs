@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use lineshaft::clock::WallTime;
 use lineshaft::error::StoreError;
 use lineshaft::ledger::{
-    Begun, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Notices, Session, Standing,
-    Undone, Verdict,
+    Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Notices, Session,
+    Standing, Undone, Verdict,
 };
-use lineshaft::task::{LeaseId, MessageKey, SessionId};
+use lineshaft::task::{LeaseId, MessageKey, SessionId, TaskId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -181,6 +181,22 @@ impl Ledger for Gated {
 
     async fn forget_dead(&self, messages: &[MessageKey]) -> Result<Vec<bool>, StoreError> {
         self.room.forget_dead(messages).await
+    }
+
+    async fn mark(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
+        self.room.mark(marks).await
+    }
+
+    async fn marked(&self, sendings: &[CancelMark]) -> Result<Vec<bool>, StoreError> {
+        self.room.marked(sendings).await
+    }
+
+    async fn marks(&self, after: Option<&TaskId>, max: usize) -> Result<Vec<CancelMark>, StoreError> {
+        self.room.marks(after, max).await
+    }
+
+    async fn unmark(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
+        self.room.unmark(marks).await
     }
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {

@@ -71,6 +71,7 @@ pub(in crate::api) fn revoked(reason: Revoked) -> proto::RevokeReason {
     match reason {
         Revoked::Expired => proto::RevokeReason::Expired,
         Revoked::Unknown => proto::RevokeReason::Unknown,
+        Revoked::Cancelled => proto::RevokeReason::Cancelled,
     }
 }
 

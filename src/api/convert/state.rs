@@ -3,6 +3,7 @@
 use lineshaft_client::proto;
 
 use super::{arg, time};
+use crate::service::types::CancelAnswer;
 use crate::task::{FailureReason, Status, TaskState};
 
 /// As the protocol has it.
@@ -24,6 +25,16 @@ pub(in crate::api) fn to_proto(state: &TaskState) -> proto::TaskState {
 /// A task that is not known, in a list of states.
 pub(in crate::api) fn unknown(task_id: String) -> proto::TaskState {
     proto::TaskState { task_id, ..Default::default() }
+}
+
+/// What cancelling a task came to.
+pub(in crate::api) fn cancelled(answer: CancelAnswer) -> proto::CancelResult {
+    match answer {
+        CancelAnswer::Removed => proto::CancelResult::Removed,
+        CancelAnswer::Marked => proto::CancelResult::Marked,
+        CancelAnswer::Signalled => proto::CancelResult::Signalled,
+        CancelAnswer::Ended => proto::CancelResult::Ended,
+    }
 }
 
 fn status(status: Status) -> proto::TaskStatus {
@@ -52,5 +63,6 @@ pub(in crate::api) fn failure_reason(reason: FailureReason) -> proto::FailureRea
         FailureReason::WorkerLost => proto::FailureReason::WorkerLost,
         FailureReason::ResultTooLarge => proto::FailureReason::ResultTooLarge,
         FailureReason::Poison => proto::FailureReason::Poison,
+        FailureReason::Cancelled => proto::FailureReason::Cancelled,
     }
 }

@@ -3,13 +3,16 @@
 use crate::task::MessageKey;
 
 /// A message key in 24 bytes: almost all are uuids without dashes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
     Uuid([u8; 16]),
     Text(Box<str>),
 }
 
 impl Key {
+    /// No key is lower.
+    pub(super) const FIRST: Self = Self::Uuid([0; 16]);
+
     /// The key of this text.
     pub(super) fn pack(key: &str) -> Self {
         let is_plain = key.len() == 32 && key.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'));

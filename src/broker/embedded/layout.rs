@@ -9,11 +9,11 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::broker::record::NewTaskRecord;
-use crate::broker::{NewTask, Published};
+use crate::broker::{Found, NewTask, Published};
 use crate::clock::WallTime;
 use crate::engine::{self, Records, Table, Txn};
 use crate::error::StoreError;
-use crate::task::{MessageKey, QueueName, TaskName};
+use crate::task::{MessageKey, QueueName, TaskId, TaskName};
 
 use super::Store;
 use super::index::{Arrival, Place, Rank};
@@ -54,6 +54,8 @@ struct Head {
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct TaskHead {
+    #[prost(string, tag = "2")]
+    task: String,
     #[prost(string, tag = "3")]
     name: String,
     #[prost(string, tag = "4")]
@@ -83,6 +85,7 @@ pub(super) fn arrival(key: &[u8], value: &[u8]) -> Result<(u64, Arrival), StoreE
         queue: QueueName::trusted(task.queue),
         name: TaskName::trusted(task.name),
         key: MessageKey::trusted(text),
+        task: TaskId::trusted(task.task),
         body_bytes: head.body_bytes,
         available_at: task.available_at.map(WallTime),
         // An earlier process may have delivered it.
@@ -110,6 +113,21 @@ pub(super) fn body(records: &impl Records, key: &MessageKey, rank: Option<Rank>)
     }
     let body = records.get(BODIES, key.as_str().as_bytes())?;
     body.map(Some).ok_or_else(|| corrupt(key.as_str().as_bytes(), "its body is missing"))
+}
+
+/// The message with this key, if it is of this task.
+pub(super) fn found(records: &impl Records, key: &MessageKey, task: &TaskId) -> Result<Option<Found>, StoreError> {
+    let Some((_, record)) = message(records, key)? else { return Ok(None) };
+    if record.task != task.as_str() {
+        return Ok(None);
+    }
+    let found = |body| Found {
+        key: key.clone(),
+        queue: QueueName::trusted(record.queue),
+        name: TaskName::trusted(record.name),
+        body,
+    };
+    Ok(body(records, key, None)?.map(found))
 }
 
 /// Stores messages whose keys are not there yet.
@@ -141,6 +159,7 @@ pub(crate) fn publish_in(
             name: task.name.clone(),
             rank: Rank::new(task.priority, order),
             key: task.key.clone(),
+            task: task.task.clone(),
             body_bytes,
             available_at: task.available_at,
             redelivered: false,
@@ -172,6 +191,8 @@ pub(super) fn remove_in(
         rank: Rank::new(priority(task.priority), record.order),
         queue: QueueName::trusted(task.queue),
         name: TaskName::trusted(task.name),
+        key: key.clone(),
+        task: TaskId::trusted(task.task),
         available_at: task.available_at.map(WallTime),
     };
     if rank.is_some_and(|rank| rank != place.rank) {

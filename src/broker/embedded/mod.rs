@@ -22,11 +22,11 @@ use bytes::Bytes;
 use crate::clock::{Clock, WallTime};
 use crate::engine::{Direction, Engine, Records};
 use crate::error::StoreError;
-use crate::task::{MessageKey, QueueName, TaskName};
+use crate::task::{MessageKey, QueueName, TaskId, TaskName};
 
 use super::{
-    Capabilities, Delivery, Holding, Inspect, NewTask, PendingPage, PendingQuery, Published, Recall, Receipt, Settle,
-    StaleAck, Support, Waiting, Want,
+    Capabilities, Delivery, Find, Found, Holding, Inspect, NewTask, PendingPage, PendingQuery, Published, Recall,
+    Receipt, Settle, StaleAck, Support, Waiting, Want,
 };
 use index::{Index, Outlook, Position, Rank};
 
@@ -260,6 +260,10 @@ impl super::Broker for Broker {
         Some(self)
     }
 
+    fn find(&self) -> Option<&dyn Find> {
+        Some(self)
+    }
+
     fn recall(&self) -> Option<&dyn Recall> {
         Some(self)
     }
@@ -302,6 +306,19 @@ fn position(bytes: &[u8]) -> Option<Position> {
         (0, Err(_)) if rest.is_empty() => Some(Position::Ready(Rank(first))),
         (1, Ok(second)) => Some(Position::Delayed(WallTime(first), Rank(u64::from_be_bytes(second)))),
         _ => None,
+    }
+}
+
+#[async_trait]
+impl Find for Broker {
+    async fn find(&self, tasks: &[TaskId]) -> Result<Vec<Vec<Found>>, StoreError> {
+        let keys: Vec<Vec<MessageKey>> = tasks.iter().map(|task| self.store.index.of_task(task)).collect();
+        self.engine.read(|records| {
+            let of = |(task, keys): (&TaskId, &Vec<MessageKey>)| {
+                keys.iter().filter_map(|key| layout::found(records, key, task).transpose()).collect()
+            };
+            tasks.iter().zip(&keys).map(of).collect()
+        })
     }
 }
 

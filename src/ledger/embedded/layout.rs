@@ -29,6 +29,8 @@ pub(super) const UNDONE: Table = Table::new("undone");
 pub(super) const FORGET: Table = Table::new("forget");
 /// Message key → [`crate::ledger::record::DeadRecord`].
 pub(super) const DEAD: Table = Table::new("dead");
+/// Task → generation, 8 bytes big endian: tasks marked as cancelled.
+pub(super) const CANCELS: Table = Table::new("cancels");
 /// Single values.
 pub(super) const LEDGER: Table = Table::new("ledger");
 

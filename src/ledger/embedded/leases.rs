@@ -11,6 +11,7 @@ use crate::ledger::{Begun, Grant, Lease, LeaseQuery};
 use crate::task::{FencingToken, SessionId};
 
 use super::attempt::{Attempt, Ended};
+use super::cancels;
 use super::layout::{self, ATTEMPTS, Indexed, LEASES, SESSIONS};
 
 /// True if the session lives, and did not attach again since the grant was asked for.
@@ -34,16 +35,17 @@ pub(super) fn begin_in(txn: &mut Txn<'_>, grants: &[Grant], now: WallTime) -> Re
             sessions.insert(&grant.session, record.map(|record| record.attach));
         }
     }
+    let cancelled = cancels::any_in(txn, grants)?;
     let before = layout::last_token(txn)?;
 
     let mut last = before;
     let mut begun = Vec::with_capacity(grants.len());
-    for grant in grants {
+    for (grant, is_cancelled) in grants.iter().zip(cancelled) {
         let earlier = attempts.get(&grant.message).and_then(Option::as_ref);
         begun.push(match earlier {
             Some(Attempt { ended: Some(Ended::Decided(_)), .. }) => Begun::Decided,
             Some(live @ Attempt { ended: None, .. }) => Begun::Held(live.lease(&grant.message)),
-            _ if !attached(sessions.get(&grant.session).copied().flatten(), grant) => Begun::NoSession,
+            _ if !is_cancelled && !attached(sessions.get(&grant.session).copied().flatten(), grant) => Begun::NoSession,
             earlier => {
                 last = (last + 1).max(now.0 / 1_000);
                 let attempt = Attempt::granted(earlier, grant, last);
@@ -52,7 +54,7 @@ pub(super) fn begin_in(txn: &mut Txn<'_>, grants: &[Grant], now: WallTime) -> Re
                 txn.put(LEASES, &key, &layout::lease_value(&grant.message, grant.queue.as_str()))?;
                 let lease = attempt.lease(&grant.message);
                 attempts.insert(&grant.message, Some(attempt));
-                Begun::Run(lease)
+                if is_cancelled { Begun::Cancelled(lease) } else { Begun::Run(lease) }
             }
         });
     }

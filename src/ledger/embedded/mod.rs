@@ -4,6 +4,7 @@
 //! Renewal numbers are in memory, the sessions themselves are not.
 
 mod attempt;
+mod cancels;
 mod dead;
 mod ends;
 mod layout;
@@ -19,11 +20,11 @@ use async_trait::async_trait;
 use crate::clock::{Clock, WallTime};
 use crate::engine::{self, Engine};
 use crate::error::StoreError;
-use crate::task::{LeaseId, MessageKey, SessionId};
+use crate::task::{LeaseId, MessageKey, SessionId, TaskId};
 
 use super::{
-    Begun, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, LocalNotices, Notices, Session, Standing,
-    Undone, Verdict,
+    Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, LocalNotices, Notices,
+    Session, Standing, Undone, Verdict,
 };
 
 pub(crate) use ends::decide_in;
@@ -172,6 +173,24 @@ impl super::Ledger for Ledger {
     async fn forget_dead(&self, messages: &[MessageKey]) -> Result<Vec<bool>, StoreError> {
         let messages = messages.to_vec();
         self.engine.write(move |txn| dead::forget_in(txn, &messages)).await
+    }
+
+    async fn mark(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
+        let marks = marks.to_vec();
+        self.engine.write(move |txn| cancels::mark_in(txn, &marks)).await
+    }
+
+    async fn marked(&self, sendings: &[CancelMark]) -> Result<Vec<bool>, StoreError> {
+        self.engine.read(|records| cancels::marked(records, sendings))
+    }
+
+    async fn marks(&self, after: Option<&TaskId>, max: usize) -> Result<Vec<CancelMark>, StoreError> {
+        self.engine.read(|records| cancels::page(records, after, max))
+    }
+
+    async fn unmark(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
+        let marks = marks.to_vec();
+        self.engine.write(move |txn| cancels::unmark_in(txn, &marks)).await
     }
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {

@@ -39,6 +39,7 @@ fn grant(message: &str) -> Grant {
         worker: "w".into(),
         request_id: None,
         attempts_before: 0,
+        generation: 0,
         at: WallTime(0),
         body: None,
     }

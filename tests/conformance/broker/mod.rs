@@ -1,6 +1,7 @@
 //! Cases of the broker seam.
 
 pub(crate) mod delay;
+pub(crate) mod find;
 pub(crate) mod look;
 pub(crate) mod restart;
 pub(crate) mod settle;
@@ -59,6 +60,11 @@ macro_rules! cases {
                 what_is_no_position_is_refused
                 bodies_are_recalled_wherever_they_stand
                 a_discarded_message_is_gone_wherever_it_stood
+            );
+            crate::harness::cases!($room, broker::find:
+                the_messages_of_a_task_are_found_wherever_they_stand
+                what_is_done_with_is_found_no_more
+                messages_are_found_after_a_restart
             );
             crate::harness::cases!($room, broker::restart:
                 what_was_held_waits_again_after_a_restart_marked_as_redelivered

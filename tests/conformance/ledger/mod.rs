@@ -1,5 +1,6 @@
 //! Cases of the ledger seam.
 
+pub(crate) mod cancels;
 pub(crate) mod dead;
 pub(crate) mod decisions;
 pub(crate) mod effects;
@@ -90,6 +91,15 @@ macro_rules! cases {
                 what_is_not_dead_is_neither_requeued_nor_forgotten
                 a_forgotten_dead_task_is_gone_and_the_others_stay
                 a_requeue_that_was_begun_survives_a_restart
+            );
+            crate::harness::cases!($room, ledger::cancels:
+                a_marked_task_is_granted_only_to_be_ended
+                a_mark_needs_no_session
+                a_later_sending_is_not_cancelled_an_earlier_one_is
+                an_older_mark_does_not_replace_a_newer_one
+                a_mark_leaves_a_live_lease_alone
+                marks_are_listed_page_by_page_in_order_of_their_tasks
+                marks_survive_a_restart
             );
             crate::harness::cases!($room, ledger::sweep:
                 an_undone_decision_is_never_forgotten

@@ -139,6 +139,17 @@ impl State {
         }
     }
 
+    /// The task was cancelled: what has not started is given back, a handler is told to stop. The lease stays held until
+    /// its report.
+    pub(super) fn cancel(&mut self, key: Key) {
+        let Some(held) = self.leases.get(&key) else { return };
+        match held.stage {
+            Stage::Offered | Stage::Ready => self.report(key, Outcome::Release),
+            Stage::Running => self.commands.push_back(Command::Cancel { key }),
+            Stage::Lost => {}
+        }
+    }
+
     pub(super) fn lose_all(&mut self) {
         for key in self.held() {
             self.lose(key);

@@ -20,7 +20,7 @@ use super::{Command, Config, Key, Outcome};
 use crate::jitter::Backoff;
 use crate::producer::task::from_proto;
 use crate::proto::worker_lease_response::Message as FromServer;
-use crate::proto::{ErrorReason, GoodbyeReason, Resume, ServerGoodbye, Welcome, WorkerLeaseResponse};
+use crate::proto::{ErrorReason, GoodbyeReason, Resume, RevokeReason, ServerGoodbye, Welcome, WorkerLeaseResponse};
 
 /// Leases at once until a server has told its own limit: the default `Limits.session_leases_max` of a server.
 const SESSION_LEASES_MAX: u32 = 10_000;
@@ -217,7 +217,10 @@ impl State {
             Some(FromServer::Revoke(revoke)) => {
                 if let Some(key) = self.by_id.get(&revoke.lease_id).copied() {
                     tracing::warn!(lease = %revoke.lease_id, reason = ?revoke.reason(), "lease revoked");
-                    self.lose(key);
+                    match revoke.reason() {
+                        RevokeReason::Cancelled => self.cancel(key),
+                        _ => self.lose(key),
+                    }
                 }
             }
             Some(FromServer::Drain(drain)) => self.on_drain(now, id, from_proto(drain.deadline)),

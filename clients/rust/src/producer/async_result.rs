@@ -8,7 +8,7 @@ use super::client::{Client, tasks_of};
 use super::task::to_proto;
 use crate::error::Error;
 use crate::jitter::Backoff;
-use crate::proto::{self, Arg, ErrorReason, FailureReason, TaskStatus};
+use crate::proto::{self, Arg, CancelResult, ErrorReason, FailureReason, TaskStatus};
 use crate::value::{FromResults, ValueError};
 
 /// One call waits at most this long at the server; longer waits are repeated. Short enough for every proxy between.
@@ -150,6 +150,15 @@ impl AsyncResult {
     /// As [`AsyncResult::state`].
     pub async fn is_failure(&self) -> Result<bool, Error> {
         Ok(self.state().await?.is_failure())
+    }
+
+    /// Cancels the task: what waits ends at once, what runs is told to stop, and nothing of it is started or retried any
+    /// more. Its end is [`FailureReason::Cancelled`], unless it ends otherwise first; [`AsyncResult::wait`] tells.
+    ///
+    /// # Errors
+    /// TASK_UNKNOWN: never sent here, or its state has expired. Else as the server says; cancelling again is safe.
+    pub async fn cancel(&self) -> Result<CancelResult, Error> {
+        self.client.cancel(&self.task_id).await
     }
 
     /// Waits for the results: `()`, one type, or a tuple of several.

@@ -222,6 +222,17 @@ impl Client {
             .collect())
     }
 
+    pub(crate) async fn cancel(&self, task_id: &str) -> Result<proto::CancelResult, Error> {
+        // Cancelling again changes nothing more, so it may be repeated like a read.
+        let response = self
+            .read(|channel| {
+                let request = self.timed(proto::CancelTaskRequest { task_id: task_id.to_owned() });
+                async move { tasks_of(channel).cancel_task(request).await }
+            })
+            .await?;
+        Ok(response.result())
+    }
+
     /// The server's version, limits and guarantees.
     ///
     /// # Errors
@@ -284,7 +295,7 @@ impl Client {
         request
     }
 
-    /// A call that changes nothing, so it may be repeated: once on each address, twice if there is only one, since the
+    /// A call that may be repeated: once on each address, twice if there is only one, since the
     /// first call after a restart of the server may meet the connection that has just died.
     pub(crate) async fn read<T, Call, Answer>(&self, call: Call) -> Result<T, Error>
     where

@@ -357,6 +357,10 @@ impl TaskService for Scripted {
         Err(Status::unimplemented("not in these tests"))
     }
 
+    async fn cancel_task(&self, _: Request<CancelTaskRequest>) -> Result<Response<CancelTaskResponse>, Status> {
+        Err(Status::unimplemented("not in these tests"))
+    }
+
     async fn watch_state(&self, _: Request<WatchStateRequest>) -> Result<Response<Self::WatchStateStream>, Status> {
         Err(Status::unimplemented("not in these tests"))
     }

@@ -15,8 +15,8 @@ use super::{Command, Config, Key, Outcome};
 use crate::proto::worker_lease_request::Message as FromWorker;
 use crate::proto::worker_lease_response::Message as FromServer;
 use crate::proto::{
-    Drain, ErrorReason, HeldLease, Hello, Lease, Leases, Report, ReportAck, ReportVerdict, Revoke, ServerGoodbye,
-    Timing, Welcome, WorkerLeaseResponse,
+    Drain, ErrorReason, HeldLease, Hello, Lease, Leases, Report, ReportAck, ReportVerdict, Revoke, RevokeReason,
+    ServerGoodbye, Timing, Welcome, WorkerLeaseResponse,
 };
 
 const LINK: u64 = 1;

@@ -131,6 +131,25 @@ fn a_revoked_lease_is_not_held_any_more() {
 }
 
 #[test]
+fn a_cancelled_lease_is_held_until_its_report() {
+    let mut bench = Bench::attached(2);
+    bench.frames(LINK);
+    bench.lease(LINK, 1, &["a", "b"]);
+    bench.frames(LINK);
+    for lease_id in ["a", "unknown"] {
+        let reason = RevokeReason::Cancelled.into();
+        bench.receive(LINK, FromServer::Revoke(Revoke { lease_id: lease_id.into(), reason }));
+    }
+    let first = bench.starts[0].0;
+    assert_eq!(bench.cancels, [first]);
+    bench.finish(first, Outcome::Failure { error: "told to stop".into(), is_final: false, retry_after: None });
+    let frames = bench.frames(LINK);
+    let reports = reports_in(&frames);
+    assert_eq!(reports.len(), 1, "the failure ends the task as cancelled");
+    assert_eq!(reports[0].lease_id, "a");
+}
+
+#[test]
 fn a_lost_session_cancels_all_and_begins_anew() {
     let mut bench = Bench::attached(2);
     bench.frames(LINK);
