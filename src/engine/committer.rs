@@ -379,7 +379,8 @@ impl Committer {
         let mut database = self.shared.database.write();
         let Some(opened) = database.as_mut() else { return };
         let bytes = opened.disk.bytes();
-        let has_doubled = self.compacted.is_none_or(|(_, left)| bytes / 2 >= left);
+        let before = self.compacted.map_or(0, |(_, left)| left);
+        let has_doubled = bytes / 2 >= before;
         if bytes < COMPACT_BYTES_MIN || live > bytes / COMPACT_LIVE_PARTS || !has_doubled {
             return;
         }
@@ -390,6 +391,8 @@ impl Committer {
             Ok(_) => {
                 self.shared.counts.compactions.fetch_add(1, Ordering::Relaxed);
             }
+            // A backup is being taken, which needs the pages as they are.
+            Err(redb::CompactionError::TransactionInProgress) => self.compacted = Some((Instant::now(), before)),
             // It works in commits of its own, so what was committed stands; the next job opens the file again.
             Err(error) => {
                 let error = error.to_string();

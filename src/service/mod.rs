@@ -6,7 +6,7 @@
 //!   `attachment`, `slots`, `share`: who is there, credit and fairness.
 //! - `worker`, `unary`: streams and single calls of workers. `hands`: what this replica holds.
 //! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
-//! - `states`, `watch`: states on their way, and waiting for them. `inspect`: looking.
+//! - `states`, `watch`: states on their way, and waiting for them. `inspect`: looking. `backup`: copying the store.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod attachment;
+mod backup;
 mod dispatch;
 mod enqueue;
 mod envelope;
@@ -46,6 +47,7 @@ use crate::fused::Fused;
 use crate::ledger::Ledger;
 use crate::task::{LeaseId, SessionId};
 use types::{Event, Guarantees, Parting, Report, Settings};
+pub use backup::Backup;
 pub use watch::StateWatch;
 pub use worker::{Inbound, Stream};
 
@@ -97,6 +99,8 @@ struct Inner {
     reports: mpsc::Sender<Reported>,
     /// Permits for sends under way.
     sends: Semaphore,
+    /// Permits for backups under way.
+    backups: Arc<Semaphore>,
     /// The last generation given to a send.
     generation: AtomicU64,
     /// Sessions heard of since the last renewal.
@@ -133,6 +137,7 @@ impl Service {
         let (reports, reported) = mpsc::channel(REPORTS_QUEUED_MAX);
         let inner = Arc::new(Inner {
             sends: Semaphore::new(settings.sends_in_flight_max),
+            backups: Arc::new(Semaphore::new(backup::BACKUPS_MAX)),
             settings: Arc::new(settings),
             guarantees,
             failpoints,
