@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+pub mod backup;
 pub mod demo;
 pub mod exit;
 pub mod failure;
@@ -11,6 +12,7 @@ pub mod leases;
 pub mod output;
 pub mod pending;
 pub mod remote;
+pub mod restore;
 pub mod send;
 pub mod serve;
 pub mod span;
@@ -43,6 +45,8 @@ enum Command {
     Leases(leases::Command),
     Workers(workers::Command),
     Work(work::Command),
+    Backup(backup::Command),
+    Restore(restore::Command),
     #[command(hide = true)]
     DemoWorker(demo::worker::Command),
 }
@@ -60,6 +64,8 @@ impl Cli {
             Command::Leases(command) => command.run().await.into(),
             Command::Workers(command) => command.run().await.into(),
             Command::Work(command) => command.run().await.into(),
+            Command::Backup(command) => command.run().await.into(),
+            Command::Restore(command) => command.run().into(),
             Command::DemoWorker(command) => command.run().await.into(),
         }
     }

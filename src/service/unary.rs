@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attachment::Attachment;
-use super::types::{Granted, LeaseReply, LeaseRequest, Resume};
+use super::types::{ANSWER_BYTES_MAX, Granted, LeaseReply, LeaseRequest, Resume};
 use super::{Inner, Service, dispatch, envelope};
 use crate::error::{Error, StoreError};
 use crate::ledger::Lease;
@@ -115,13 +115,29 @@ impl Call {
             () = tokio::time::sleep_until(deadline) => {}
             () = self.inner.draining.cancelled() => {}
         }
-        let leases = self.attachment.collect();
+        let mut leases = self.attachment.collect();
+        let more: Vec<LeaseId> = leases.split_off(fitting(&leases)).into_iter().map(|lease| lease.id).collect();
+        if !more.is_empty() {
+            let inner = self.inner.clone();
+            self.inner.spawn(async move { inner.give_back(&more, Duration::ZERO, None).await });
+        }
         for lease in &leases {
             self.inner.hands.update(&lease.id, |hand| hand.accepted = true);
         }
         self.answered = true;
         leases
     }
+}
+
+/// How many of the first leases make one answer: all that fit, and at least one.
+fn fitting(leases: &[Granted]) -> usize {
+    let mut left = ANSWER_BYTES_MAX;
+    let fit = leases.iter().take_while(|lease| {
+        let fits = lease.bytes <= left;
+        left = left.saturating_sub(lease.bytes);
+        fits
+    });
+    fit.count().max(1).min(leases.len())
 }
 
 impl Drop for Call {
