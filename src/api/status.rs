@@ -70,7 +70,7 @@ impl Parts {
             StoreError::Unavailable { .. } => {
                 Self::new(Code::Unavailable, ErrorReason::BrokerUnavailable).retry(RETRY_SOON)
             }
-            StoreError::Full { .. } => Self::new(Code::ResourceExhausted, ErrorReason::QueueFull).retry(RETRY_FULL),
+            StoreError::Full { .. } => Self::new(Code::ResourceExhausted, ErrorReason::StoreFull).retry(RETRY_FULL),
             StoreError::OutcomeUnknown { .. } => Self::new(Code::Unknown, ErrorReason::OutcomeUnknown),
             StoreError::Position => Self::new(Code::InvalidArgument, ErrorReason::TaskInvalid).field("page_token"),
             StoreError::Corrupt { .. } => Self::new(Code::DataLoss, ErrorReason::RecordCorrupt),
@@ -272,7 +272,7 @@ mod tests {
             (Error::SlowConsumer, Code::ResourceExhausted, "SLOW_CONSUMER", false),
             (Error::Draining, Code::Unavailable, "DRAINING", true),
             (StoreError::Unavailable { store: "s", why: why() }.into(), Code::Unavailable, "BROKER_UNAVAILABLE", true),
-            (StoreError::Full { store: "s", why: why() }.into(), Code::ResourceExhausted, "QUEUE_FULL", true),
+            (StoreError::Full { store: "s", why: why() }.into(), Code::ResourceExhausted, "STORE_FULL", true),
             (StoreError::OutcomeUnknown { store: "s", why: why() }.into(), Code::Unknown, "OUTCOME_UNKNOWN", false),
             (StoreError::Position.into(), Code::InvalidArgument, "TASK_INVALID", false),
             (StoreError::Corrupt { store: "s", why: why() }.into(), Code::DataLoss, "RECORD_CORRUPT", false),

@@ -66,9 +66,7 @@ pub(super) fn is_full(error: &std::io::Error) -> bool {
 pub(super) fn storage(error: &redb::StorageError) -> StoreError {
     match error {
         redb::StorageError::Corrupted(why) => StoreError::Corrupt { store: NAME, why: why.clone() },
-        redb::StorageError::Io(io) if is_full(io) => {
-            StoreError::Full { store: NAME, why: io.to_string() }
-        }
+        redb::StorageError::Io(io) if is_full(io) => StoreError::Full { store: NAME, why: io.to_string() },
         other => StoreError::Unavailable { store: NAME, why: other.to_string() },
     }
 }

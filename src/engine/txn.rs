@@ -124,12 +124,7 @@ impl Snapshot {
     }
 
     /// As [`Records::visit`] forward, of a table that is known by its name only.
-    pub(super) fn visit_named(
-        &self,
-        table: &str,
-        range: Range<'_>,
-        visit: Visitor<'_>,
-    ) -> Result<(), StoreError> {
+    pub(super) fn visit_named(&self, table: &str, range: Range<'_>, visit: Visitor<'_>) -> Result<(), StoreError> {
         let Some(table) = self.named(TableDefinition::new(table))? else { return Ok(()) };
         visit_in(&table, range, Direction::Forward, visit).map_err(|e| error::storage(&e))
     }

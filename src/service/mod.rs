@@ -46,8 +46,8 @@ use crate::failpoint::Failpoints;
 use crate::fused::Fused;
 use crate::ledger::Ledger;
 use crate::task::{LeaseId, SessionId};
-use types::{Event, Guarantees, Parting, Report, Settings};
 pub use backup::Backup;
+use types::{Event, Guarantees, Parting, Report, Settings};
 pub use watch::StateWatch;
 pub use worker::{Inbound, Stream};
 

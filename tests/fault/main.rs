@@ -6,6 +6,7 @@
 
 mod arrows;
 mod checker;
+mod disk;
 mod leases;
 mod processes;
 mod witness;

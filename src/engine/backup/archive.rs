@@ -99,9 +99,15 @@ pub(super) struct Header {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Item {
     Table(String),
-    Record { key: Vec<u8>, value: Vec<u8> },
+    Record {
+        key: Vec<u8>,
+        value: Vec<u8>,
+    },
     /// Everything was read, and is what was written.
-    End { tables: u32, records: u64 },
+    End {
+        tables: u32,
+        records: u64,
+    },
 }
 
 /// Reads a backup.
