@@ -116,7 +116,11 @@ impl Call {
             () = self.inner.draining.cancelled() => {}
         }
         let mut leases = self.attachment.collect();
-        let more: Vec<LeaseId> = leases.split_off(fitting(&leases)).into_iter().map(|lease| lease.id).collect();
+        let more: Vec<LeaseId> = leases
+            .split_off(fitting(leases.iter().map(|lease| lease.bytes)))
+            .into_iter()
+            .map(|lease| lease.id)
+            .collect();
         if !more.is_empty() {
             let inner = self.inner.clone();
             self.inner.spawn(async move { inner.give_back(&more, Duration::ZERO, None).await });
@@ -130,14 +134,14 @@ impl Call {
 }
 
 /// How many of the first leases make one answer: all that fit, and at least one.
-fn fitting(leases: &[Granted]) -> usize {
-    let mut left = ANSWER_BYTES_MAX;
-    let fit = leases.iter().take_while(|lease| {
-        let fits = lease.bytes <= left;
-        left = left.saturating_sub(lease.bytes);
+fn fitting(sizes: impl ExactSizeIterator<Item = usize>) -> usize {
+    let (mut left, all) = (ANSWER_BYTES_MAX, sizes.len());
+    let fit = sizes.take_while(|bytes| {
+        let fits = *bytes <= left;
+        left = left.saturating_sub(*bytes);
         fits
     });
-    fit.count().max(1).min(leases.len())
+    fit.count().max(1).min(all)
 }
 
 impl Drop for Call {
@@ -148,5 +152,19 @@ impl Drop for Call {
             let inner = self.inner.clone();
             self.inner.spawn(async move { inner.give_back(&unsent, Duration::ZERO, None).await });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_what_fits_and_at_least_one() {
+        assert_eq!(fitting([].into_iter()), 0);
+        assert_eq!(fitting([ANSWER_BYTES_MAX + 1, 1].into_iter()), 1);
+        assert_eq!(fitting([ANSWER_BYTES_MAX, 1, 1].into_iter()), 1);
+        assert_eq!(fitting([1 << 20; 5].into_iter()), 3);
+        assert_eq!(fitting([10; 1000].into_iter()), 1000);
     }
 }

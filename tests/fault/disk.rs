@@ -184,6 +184,34 @@ fn a_full_file_system_refuses_sends_and_loses_nothing() {
 }
 
 #[test]
+fn a_directory_that_cannot_be_written_is_refused_by_name_and_left_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    // A file where the directory should be: refused to every user, root included.
+    let data = dir.path().join("data");
+    std::fs::write(&data, b"a letter").expect("can be written");
+    let serve = |data: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lineshaft"));
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data).output().expect("it starts")
+    };
+    let refused = |data: &Path| {
+        let output = serve(data);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.contains(&format!("{:?}", data).trim_matches('"').to_owned()), "{told}");
+        told
+    };
+    refused(&data);
+    assert_eq!(std::fs::read(&data).expect("it is there"), b"a letter");
+    // Read-only as a whole, where this user may mount.
+    let Some(bound) = Bound::mount(dir.path()) else { return };
+    let Bound::Mount { at } = &bound else { return };
+    let remounted = Command::new("mount").args(["-o", "remount,ro"]).arg(at).status().expect("it starts");
+    assert!(remounted.success());
+    let told = refused(&at.join("data"));
+    assert!(told.contains("Read-only file system"), "{told}");
+}
+
+#[test]
 fn a_file_at_its_greatest_length_refuses_sends_and_loses_nothing() {
     let dir = tempfile::tempdir().expect("a directory");
     run(&Bound::Length, dir);

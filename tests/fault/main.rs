@@ -5,6 +5,7 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod arrows;
+mod backup;
 mod checker;
 mod disk;
 mod leases;
