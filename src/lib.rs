@@ -10,7 +10,7 @@
 //! - [`api`]: the gRPC edge.
 //! - [`server`]: everything on one port, from start to drain.
 //! - [`config`]: what a server runs with; [`telemetry`]: what it tells of itself.
-//! - [`cli`]: one file per subcommand.
+//! - [`cli`]: one file per subcommand, on the Rust client.
 //! - [`clock`]: the only door to time. [`error`]: the vocabulary of failure. [`failpoint`]: where tests crash a replica.
 //! - [`docs`]: glossary and decisions.
 

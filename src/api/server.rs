@@ -54,7 +54,7 @@ impl ServerService for Api {
                 }
             }
             let data = left.split_to(left.len().min(BACKUP_BYTES_MAX));
-            Some((Ok(BackupResponse { data: data.into() }), (backup, left)))
+            Some((Ok(BackupResponse { data }), (backup, left)))
         });
         Ok(Response::new(Box::pin(pieces)))
     }

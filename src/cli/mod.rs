@@ -5,6 +5,8 @@
 use std::process::ExitCode;
 
 pub mod backup;
+#[cfg(feature = "embedded")]
+pub mod bench;
 pub mod demo;
 pub mod exit;
 pub mod failure;
@@ -38,6 +40,8 @@ pub struct Cli {
 enum Command {
     Serve(serve::Command),
     Demo(demo::Command),
+    #[cfg(feature = "embedded")]
+    Bench(bench::Command),
     Send(send::Command),
     State(state::Command),
     Wait(wait::Command),
@@ -49,6 +53,9 @@ enum Command {
     Restore(restore::Command),
     #[command(hide = true)]
     DemoWorker(demo::worker::Command),
+    #[cfg(feature = "embedded")]
+    #[command(hide = true)]
+    BenchPart(bench::part::Command),
 }
 
 impl Cli {
@@ -57,6 +64,8 @@ impl Cli {
         match self.command {
             Command::Serve(command) => command.run().await,
             Command::Demo(command) => command.run().await.into(),
+            #[cfg(feature = "embedded")]
+            Command::Bench(command) => command.run().await.into(),
             Command::Send(command) => command.run().await.into(),
             Command::State(command) => command.run().await.into(),
             Command::Wait(command) => command.run().await.into(),
@@ -67,6 +76,8 @@ impl Cli {
             Command::Backup(command) => command.run().await.into(),
             Command::Restore(command) => command.run().into(),
             Command::DemoWorker(command) => command.run().await.into(),
+            #[cfg(feature = "embedded")]
+            Command::BenchPart(command) => command.run().await.into(),
         }
     }
 }

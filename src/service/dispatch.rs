@@ -30,6 +30,9 @@ const ROUND_BYTES_MAX: usize = 1 << 20;
 const GRANTS_IN_FLIGHT_MAX: usize = 4;
 /// A broker that has something says so within this time; the slots of a queue that is empty are kept from others as long.
 const IDLE_AFTER: Duration = Duration::from_millis(5);
+/// What a broker hands out under a name that was not asked for goes back for as long, so that it does not come round at
+/// once.
+const STRANGER_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after a store failed, so that an outage is not a busy loop.
 const OUTAGE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -158,9 +161,15 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
     let now = inner.clock.wall();
     let mut candidates = Vec::with_capacity(deliveries.len());
     let mut give_back = Vec::new();
+    let mut acks = Vec::new();
+    let by_name = inner.guarantees.broker.by_name;
     for delivery in deliveries {
         match envelope::open(&delivery.body) {
             Err(why) => bury_poison(inner, queue, delivery, why, now).await,
+            // A broker that does not know names hands out whatever is next.
+            Ok(opened) if !by_name && !reservation.takes(&opened.signature.name) => {
+                acks.push((delivery.receipt, Settle::Return { after: STRANGER_PAUSE }));
+            }
             Ok(opened) => match reservation.next() {
                 None => give_back.push(delivery.receipt),
                 Some(attachment) => candidates.push(Candidate {
@@ -176,7 +185,6 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
     let grants: Vec<Grant> = candidates.iter().map(|c| c.grant(inner, queue, now)).collect();
     let begun = if grants.is_empty() { Ok(Vec::new()) } else { inner.stores.ledger.begin(&grants).await };
     inner.failpoints.reach(Point::GrantBegun).await;
-    let mut acks = Vec::new();
     match begun {
         Err(error) => {
             tracing::warn!(%error, queue = %queue.name, tasks = candidates.len(), "leases could not be granted");

@@ -173,6 +173,11 @@ impl Reservation {
         self.slots.iter().map(|(_, n)| n).sum()
     }
 
+    /// True if its attachments take this name.
+    pub(super) fn takes(&self, name: &str) -> bool {
+        self.names.iter().any(|taken| taken.as_str() == name)
+    }
+
     /// The next attachment with a slot, round robin, so that one batch spreads over all workers. The slot stays reserved
     /// until [`Attachment::offer`] or [`Reservation::cancel`].
     pub(super) fn next(&mut self) -> Option<Arc<Attachment>> {

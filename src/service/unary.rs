@@ -101,6 +101,7 @@ impl Call {
         /// Even a call that does not wait lets one dispatch round happen.
         const ROUND: Duration = Duration::from_millis(100);
         let deadline = self.inner.clock.now() + wait_max.max(ROUND);
+        let session = &self.attachment.session;
         let first = async {
             loop {
                 self.attachment.wake.notified().await;
@@ -110,8 +111,19 @@ impl Call {
                 }
             }
         };
+        // The caller cannot renew a session whose first answer it waits for. One that holds leases is its own to renew:
+        // a connection that looks open is no proof that those attempts still run.
+        let renewing = async {
+            loop {
+                tokio::time::sleep(self.inner.settings.heartbeat_interval).await;
+                if self.inner.hands.of_session(session) == 0 {
+                    self.inner.hear(session);
+                }
+            }
+        };
         tokio::select! {
             () = first => {}
+            () = renewing => {}
             () = tokio::time::sleep_until(deadline) => {}
             () = self.inner.draining.cancelled() => {}
         }
@@ -124,6 +136,10 @@ impl Call {
         if !more.is_empty() {
             let inner = self.inner.clone();
             self.inner.spawn(async move { inner.give_back(&more, Duration::ZERO, None).await });
+        }
+        if !leases.is_empty() {
+            // They live from the answer on, however long it was waited for.
+            self.inner.hear(session);
         }
         for lease in &leases {
             self.inner.hands.update(&lease.id, |hand| hand.accepted = true);

@@ -310,9 +310,17 @@ impl Inbound {
         // What it reported before counts as reported: each permit comes back with its verdict.
         let _ = self.reports.acquire_many(REPORTS_WAITING_MAX as u32).await;
         self.attachment.part(Parting::Asked);
-        if let Err(error) = self.inner.farewell(&self.attachment.session).await {
-            tracing::warn!(%error, session = %self.attachment.session, "leases of a worker that left wait for expiry");
-        }
+        // A step of its own: the stream ends as soon as the goodbye is told, and whoever listens to it ends with it.
+        let (inner, session) = (self.inner.clone(), self.attachment.session.clone());
+        let (done, over) = tokio::sync::oneshot::channel::<()>();
+        self.inner.spawn(async move {
+            let _done = done;
+            if let Err(error) = inner.farewell(&session).await {
+                tracing::warn!(%error, %session, "leases of a worker that left wait for expiry");
+            }
+        });
+        // Nothing is sent: the step is over, or halted, when its end is dropped.
+        let _ = over.await;
     }
 
     /// The client does not read what it is sent: ends the stream. Its leases stay its own until it expires.

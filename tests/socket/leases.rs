@@ -73,7 +73,7 @@ pub(crate) async fn a_released_task_waits_for_its_delay(room: Room) {
     let stubs = Stubs::to(&server).await;
     stubs.send(task("a")).await;
     let first = stubs.lease("n").await;
-    let delay = Duration::from_millis(300);
+    let delay = Duration::from_millis(150);
     let begun = SystemClock.now();
     stubs.record(&first, report::Outcome::Release(Release { delay: Some(span(delay)) })).await;
     let second = stubs.lease("n").await;

@@ -140,7 +140,7 @@ pub(crate) async fn a_routing_key_of_its_own_is_refused_where_there_are_none(roo
 pub(crate) async fn a_task_is_not_leased_before_its_delay_is_over(room: Room) {
     let server = room.serve().await;
     let stubs = Stubs::to(&server).await;
-    let delay = Duration::from_millis(300);
+    let delay = Duration::from_millis(150);
     let begun = SystemClock.now();
     stubs.send(Task { delay: Some(span(delay)), ..task("later") }).await;
     stubs.send(Task { delay: Some(span(Duration::ZERO)), ..task("now") }).await;
@@ -158,7 +158,7 @@ fn timestamp(at: WallTime) -> Option<prost_types::Timestamp> {
 pub(crate) async fn a_task_is_not_leased_before_its_eta(room: Room) {
     let server = room.serve().await;
     let stubs = Stubs::to(&server).await;
-    let eta = SystemClock.wall().plus(Duration::from_millis(300));
+    let eta = SystemClock.wall().plus(Duration::from_millis(150));
     stubs.send(Task { eta: timestamp(eta), ..task("a") }).await;
     assert_eq!(stubs.lease("n").await.task_id, "a");
     assert!(SystemClock.wall() >= eta);

@@ -128,14 +128,15 @@ pub(crate) async fn messages_may_be_compressed_both_ways(room: Room) {
     tasks.send_task(request).await.expect("is accepted");
     let mut workers = WorkerServiceClient::new(channel).send_compressed(Gzip).accept_compressed(Gzip);
     let answer = workers.lease_tasks(lease_request(&["n"], 1)).await.expect("is answered");
-    let encoding = answer.metadata().get("grpc-encoding").and_then(|value| value.to_str().ok());
-    assert_eq!(encoding, Some("gzip"));
     let lease = answer.into_inner().leases.remove(0);
     assert!(lease.args == [large()], "every byte is there");
     let report = crate::stubs::report(&lease, success([large()]));
     workers.report_tasks(ReportTasksRequest { reports: vec![report] }).await.expect("is recorded");
-    let state = tasks.wait_for_result(WaitForResultRequest { task_id: "a".into(), timeout: None }).await;
-    assert!(state.expect("ends").into_inner().state.expect("a state").results == [large()]);
+    let answer = tasks.wait_for_result(WaitForResultRequest { task_id: "a".into(), timeout: None }).await;
+    let answer = answer.expect("ends");
+    let encoding = answer.metadata().get("grpc-encoding").and_then(|value| value.to_str().ok());
+    assert_eq!(encoding, Some("gzip"));
+    assert!(answer.into_inner().state.expect("a state").results == [large()]);
     // Whoever does not ask for it is answered plainly.
     let plain = Stubs::to(&server).await;
     let answer = plain.tasks().get_state(GetStateRequest { task_id: "a".into() }).await.expect("is known");

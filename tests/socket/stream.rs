@@ -198,6 +198,7 @@ pub(crate) async fn a_goodbye_ends_the_session_and_gives_its_leases_back(room: R
     // What was reported before counts.
     assert_eq!(stubs.end("a").await.status(), TaskStatus::Success);
     let (again, _) = stubs.lease_many("n", 2).await;
+    assert!(again.iter().all(|lease| lease.attempt == 1), "at no cost of an attempt: {again:?}");
     let mut back = ids(&again);
     back.sort_unstable();
     assert_eq!(back, ["b", "c"]);

@@ -18,6 +18,7 @@ macro_rules! cases {
             a_call_without_a_session_makes_one_and_later_calls_go_on_with_it
             a_call_waits_for_the_first_task
             a_call_that_finds_nothing_is_answered_in_time
+            a_call_may_wait_longer_than_a_silent_session_lives
             an_answered_lease_counts_as_accepted
             the_same_request_id_answers_the_same_leases_while_they_live
             a_request_id_needs_a_session
@@ -92,7 +93,7 @@ pub(crate) async fn a_call_that_finds_nothing_is_answered_in_time(room: Room) {
     let server = room.serve().await;
     let stubs = Stubs::to(&server).await;
     stubs.send(task("a")).await;
-    for wait in [None, Some(Duration::ZERO), Some(Duration::from_millis(300))] {
+    for wait in [None, Some(Duration::ZERO), Some(Duration::from_millis(150))] {
         let begun = SystemClock.now();
         let nothing =
             answer(&stubs, LeaseTasksRequest { wait_max: wait.map(span), ..lease_request(&["other"], 1) }).await;
@@ -102,7 +103,38 @@ pub(crate) async fn a_call_that_finds_nothing_is_answered_in_time(room: Room) {
     }
     let wait_max = Some(span(Duration::from_secs(61)));
     let status = call(&stubs, LeaseTasksRequest { wait_max, ..lease_request(&["n"], 1) }).await;
-    assert_eq!(refusal(&status.expect_err("is refused")), Refusal::invalid("wait_max"));
+    assert_eq!(refusal(&status.expect_err("is refused")), Refusal::limit("wait_max"));
+}
+
+pub(crate) async fn a_call_may_wait_longer_than_a_silent_session_lives(room: Room) {
+    let server = room
+        .serve_with(|config| {
+            config.leases.heartbeat_interval = "100ms".parse().expect("a span");
+            config.leases.lease_duration = "300ms".parse().expect("a span");
+        })
+        .await;
+    let stubs = Stubs::to(&server).await;
+    let wait_max = Some(span(Duration::from_secs(60)));
+    let waiting = tokio::spawn({
+        let stubs = stubs.clone();
+        async move { answer(&stubs, LeaseTasksRequest { wait_max, ..lease_request(&["n"], 1) }).await }
+    });
+    until("it waits", async || stubs.listed().await.iter().any(|worker| worker.attached).then_some(())).await;
+    // Sessions that came later and are not heard of again: while one of them lived and died, the call has waited.
+    for _ in 0..2 {
+        let silent = answer(&stubs, LeaseTasksRequest { wait_max: None, ..lease_request(&["other"], 1) }).await;
+        let silent = silent.session.expect("is always set").session_id;
+        until("the silent one is gone", async || {
+            stubs.listed().await.iter().all(|worker| worker.session_id != silent).then_some(())
+        })
+        .await;
+    }
+    stubs.send(task("a")).await;
+    let answered = soon("the call is answered", waiting).await.expect("runs");
+    assert_eq!(ids(&answered.leases), ["a"]);
+    // The lease lives from the answer on.
+    stubs.record(&answered.leases[0], success([])).await;
+    assert_eq!(stubs.end("a").await.attempt, 1);
 }
 
 pub(crate) async fn an_answered_lease_counts_as_accepted(room: Room) {

@@ -13,6 +13,8 @@ step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace 
 step "cargo check, embedded alone" cargo check --release --locked --no-default-features --features embedded
 step "cargo check, full" cargo check --release --locked --features full
 step "cargo build" cargo build --release --locked
+# Among them the producer and the worker that the fault tests run as processes of their own.
+step "cargo build, examples" cargo build --release --workspace --locked --examples
 
 # Fault suites kill processes and measure time, so each of their tests has the machine for itself.
 mapfile -t core_tests < <(cargo metadata --no-deps --format-version 1 --locked |

@@ -91,7 +91,7 @@ impl Command {
 }
 
 // Ctrl-C or SIGTERM; never, where the system refuses to tell.
-async fn asked_to_stop() {
+pub(in crate::cli) async fn asked_to_stop() {
     let Ok(mut term) = signal(SignalKind::terminate()) else { return std::future::pending().await };
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}

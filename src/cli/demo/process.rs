@@ -33,15 +33,23 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes it, with the configuration of the server in it.
+    /// Makes it in the system's temporary directory, with the configuration of the demo's server in it.
     ///
     /// # Errors
     /// [`Exit::Other`] if it cannot be made.
     pub fn new() -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("lineshaft-demo-{}", uuid::Uuid::new_v4().simple()));
+        Self::within(&std::env::temp_dir(), "demo", CONFIG)
+    }
+
+    /// Makes it in `parent`, named for a `purpose`, with the configuration of a server in it.
+    ///
+    /// # Errors
+    /// [`Exit::Other`] if it cannot be made.
+    pub fn within(parent: &Path, purpose: &str, config: &str) -> Result<Self, Failure> {
+        let path = parent.join(format!("lineshaft-{purpose}-{}", uuid::Uuid::new_v4().simple()));
         let scratch = Self { path };
         std::fs::create_dir(&scratch.path)
-            .and_then(|()| std::fs::write(scratch.config(), CONFIG))
+            .and_then(|()| std::fs::write(scratch.config(), config))
             .map_err(|error| Failure::new(Exit::Other, format!("{:?} cannot be made: {error}", scratch.path)))?;
         Ok(scratch)
     }
