@@ -16,8 +16,9 @@ pub const DOMAIN: &str = "lineshaft.v1";
 /// A store that cannot be reached, or a server that stops, is asked again after this long.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
-/// A store that is full is asked again after this long: room is made by people, or by expiry.
-const RETRY_FULL: Duration = Duration::from_secs(5);
+/// A store that is full is asked again after this long. Room is made by people, or by expiry, and takes longer; but a worker
+/// that cannot come back to its session asks too, and must be there within its lease time once there is room.
+const RETRY_FULL: Duration = Duration::from_secs(1);
 
 /// Longest text in a status, bytes. Texts quote what the client sent; statuses travel in headers, for which clients
 /// commonly allow 8 KiB in all, and percent-encoding may treble a text.
