@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Embedded};
 use crate::failpoint::Failpoints;
 use crate::service::{Service, Stores};
+use crate::{backend, broker, fused, ledger};
 
 /// Connections that are still open this long after all work is done are cut: streams of health watchers never end.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -169,6 +170,16 @@ fn routes(api: Api, health: &HealthReporter) -> Result<Routes, ServerError> {
         .add_service(tonic_health::pb::health_server::HealthServer::new(health))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))
+}
+
+/// New stores in memory, as one, for servers of which nothing has to outlive the process. They take as much memory as what
+/// is sent to them, until it ends and its results expire.
+pub fn in_memory(clock: Arc<dyn Clock>) -> Stores {
+    let broker = Arc::new(broker::memory::Broker::new(Arc::clone(&clock)));
+    let ledger = Arc::new(ledger::memory::Ledger::new(clock));
+    let backend = Arc::new(backend::memory::Backend::new());
+    let fused = Arc::new(fused::memory::Fused::new(broker.clone(), ledger.clone(), backend.clone()));
+    Stores { broker, ledger, backend, fused: Some(fused) }
 }
 
 /// Opens the stores that a configuration names.

@@ -4,14 +4,16 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Output};
 
 use lineshaft_client::proto::task_service_client::TaskServiceClient;
 use lineshaft_client::proto::worker_lease_request::Message as Said;
 use lineshaft_client::proto::worker_service_client::WorkerServiceClient;
 use lineshaft_client::proto::*;
+use lineshaft_client::{Client, Context, Failure, Stopped, Worker};
 use rustix::process::Signal;
-use support::until::soon;
+use support::until::{DEADLINE, soon, until};
 use support::{Options, Process};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -59,6 +61,51 @@ async fn what_was_accepted_is_there_after_a_crash_on_the_same_port_and_directory
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn five_restarts_within_a_lease_time_cost_no_lease() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Process::start(&dir.path().join("data"), Options::default());
+    let (started, mut starts) = mpsc::unbounded_channel();
+    let (go, gate) = tokio::sync::watch::channel(false);
+    let worker = Worker::builder(server.url())
+        .register("held", move |context: Context| {
+            let (started, mut gate) = (started.clone(), gate.clone());
+            async move {
+                let _ = started.send((context.attempt(), context.fencing_token()));
+                tokio::select! {
+                    () = context.cancelled() => Err(Failure::new("its lease is lost")),
+                    _ = gate.wait_for(|open| *open) => Ok(context.fencing_token()),
+                }
+            }
+        })
+        .build()
+        .unwrap();
+    let stopper = worker.stopper();
+    let working = tokio::spawn(worker.run_until(std::future::pending()));
+    let client = Client::builder().address(server.url()).retry_for(DEADLINE).connect().await.unwrap();
+    let result = client.send(lineshaft_client::Task::new("held")).await.unwrap();
+    let (attempt, token) = soon("a start", starts.recv()).await.unwrap();
+    let began = tokio::time::Instant::now();
+    for _ in 0..5 {
+        server.kill();
+        server.restart();
+        // The worker is back with its lease.
+        until("the worker is attached again", async || {
+            let mut workers = WorkerServiceClient::connect(server.url()).await.ok()?;
+            let listed = workers.list_workers(ListWorkersRequest::default()).await.ok()?.into_inner().workers;
+            listed.iter().any(|worker| worker.leases == 1 && worker.attached).then_some(())
+        })
+        .await;
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "that was more than the lease time of 30 s");
+    go.send(true).unwrap();
+    assert_eq!(result.get::<u64>(DEADLINE).await.unwrap(), token);
+    assert_eq!(attempt, 1);
+    assert!(starts.try_recv().is_err(), "it ran once");
+    stopper.stop();
+    assert_eq!(soon("the worker's end", working).await.unwrap().unwrap(), Stopped::Gracefully);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sigterm_drains_and_ends_with_success() {
     let dir = tempfile::tempdir().unwrap();
     let mut server = Process::start(&dir.path().join("data"), Options::default());
@@ -78,6 +125,71 @@ async fn sigterm_drains_and_ends_with_success() {
     assert!(server.ended().success());
     // The directory is free again, and the port too.
     server.restart();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ephemeral_server_works_from_memory_and_forgets_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("config.yml");
+    // What the file names is not looked at, its other keys are in force.
+    std::fs::write(&config, "broker: redis://127.0.0.1:1\ndefault_queue: mine\n").unwrap();
+    let mut server = ephemeral(dir.path(), &config);
+    let client = Client::connect(server.url.clone()).await.unwrap();
+    let worker = Worker::builder(&client)
+        .register("add", |a: i64, b: i64| async move { Ok::<_, Failure>(a + b) })
+        .build()
+        .unwrap();
+    let (stopper, working) = (worker.stopper(), tokio::spawn(worker.run_until(std::future::pending())));
+    let sum = client.send(lineshaft_client::Task::new("add").arg(1i64).arg(2i64)).await.unwrap();
+    assert_eq!(sum.get::<i64>(DEADLINE).await.unwrap(), 3);
+    stopper.stop();
+    assert_eq!(soon("the worker's end", working).await.unwrap().unwrap(), Stopped::Gracefully);
+    let waiting = client.send(lineshaft_client::Task::new("nobody")).await.unwrap();
+    let mut tasks = TaskServiceClient::connect(server.url.clone()).await.unwrap();
+    let state = tasks.get_state(GetStateRequest { task_id: waiting.id().to_owned() }).await.unwrap();
+    assert_eq!(state.into_inner().state.unwrap().status(), TaskStatus::Pending);
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["config.yml"], "nothing was written");
+
+    let server = ephemeral(dir.path(), &config);
+    let client = Client::connect(server.url.clone()).await.unwrap();
+    assert_eq!(client.result(waiting.id()).state().await.unwrap_err().reason(), Some(ErrorReason::TaskUnknown));
+    let output = run(&["--ephemeral", "--data-dir", "x"], &[]);
+    assert!(refusal_of(&output, 2).contains("cannot be used with"));
+}
+
+/// A server that keeps nothing. Killed when dropped.
+struct Ephemeral {
+    child: std::process::Child,
+    url: String,
+}
+
+impl Drop for Ephemeral {
+    fn drop(&mut self) {
+        // An error says that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// As a test in any language starts one: with a free port, which the first line of its output tells.
+fn ephemeral(dir: &std::path::Path, config: &std::path::Path) -> Ephemeral {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_lineshaft"))
+        .args(["serve", "--ephemeral", "--listen", "127.0.0.1:0", "--config"])
+        .arg(config)
+        .env_clear()
+        .current_dir(dir)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    let url = line.trim_end().strip_prefix("listening on ").unwrap().to_owned();
+    Ephemeral { child, url }
 }
 
 #[test]

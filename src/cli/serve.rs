@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Embedded, Sources};
 use crate::failpoint::Failpoints;
-use crate::server::{Server, open};
+use crate::server::{Server, in_memory, open};
 use crate::telemetry;
 
 /// The variable with the plan of failures, for tests.
@@ -35,6 +35,10 @@ pub struct Command {
     /// Directory of the embedded store [default: ./lineshaft-data].
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
+    /// For tests: keep everything in memory, whatever broker and result_backend the configuration names. All tasks, states
+    /// and results are lost when this server ends, however it ends.
+    #[arg(long, conflicts_with = "data_dir")]
+    ephemeral: bool,
     /// Listen beyond loopback although nothing is encrypted and nobody is asked who they are.
     #[arg(long)]
     insecure: bool,
@@ -44,6 +48,7 @@ impl Command {
     /// Serves until a signal comes. Answers 0 after a drain, 1 if the server cannot run, 2 for a configuration that cannot
     /// be used.
     pub async fn run(self) -> ExitCode {
+        let is_ephemeral = self.ephemeral;
         let loaded = match config::load(self.sources()) {
             Ok(loaded) => loaded,
             Err(error) => return told(2, &error),
@@ -55,10 +60,11 @@ impl Command {
             tracing::warn!("{warning}");
         }
         let embedded = match config::combination(&loaded.config) {
-            Ok(embedded) => embedded,
+            _ if is_ephemeral => None,
+            Ok(embedded) => Some(embedded),
             Err(error) => return told(2, &error),
         };
-        match serve(&loaded.config, &embedded).await {
+        match serve(&loaded.config, embedded.as_ref()).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => told(1, &format!("{error:#}")),
         }
@@ -87,21 +93,28 @@ fn told(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn serve(config: &Config, embedded: &Embedded) -> anyhow::Result<()> {
+/// Serves from the embedded store, or from memory if there is none.
+async fn serve(config: &Config, embedded: Option<&Embedded>) -> anyhow::Result<()> {
     let plan = std::env::var(FAILPOINTS).unwrap_or_default();
     let failpoints = Failpoints::parse(&plan).map_err(anyhow::Error::msg)?;
     // Before anything is opened, so that a signal that comes meanwhile is kept.
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
     let clock = Arc::new(SystemClock);
-    // Reading a large store takes a while, and nothing else has to run meanwhile.
-    let stores = open(embedded, clock.clone())?;
+    let stores = match embedded {
+        // Reading a large store takes a while, and nothing else has to run meanwhile.
+        Some(embedded) => open(embedded, clock.clone())?,
+        None => in_memory(clock.clone()),
+    };
     let server = Server::bind(config, stores, clock, failpoints).await?;
     // Programs read this line to learn the port.
     let line = writeln!(std::io::stdout(), "listening on http://{}", server.addr());
     line.and_then(|()| std::io::stdout().flush())
         .unwrap_or_else(|error| tracing::warn!(%error, "nobody reads our output"));
-    tracing::info!(dir = %embedded.dir.display(), addr = %server.addr(), "serving");
+    match embedded {
+        Some(embedded) => tracing::info!(dir = %embedded.dir.display(), addr = %server.addr(), "serving"),
+        None => tracing::warn!(addr = %server.addr(), "serving from memory: everything is lost when this server ends"),
+    }
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut running = std::pin::pin!(server.run(async { drop(stopped.await) }));

@@ -108,9 +108,9 @@ name! {
 }
 
 impl TaskId {
-    /// A new id of Machinery's form, `task_<uuid4>`.
+    /// A new id of Machinery's form, `task_<uuid>`. Ids grow with time, so that stores append rather than scatter (ADR 8).
     pub fn generate() -> Self {
-        Self(format!("task_{}", uuid::Uuid::new_v4()).into())
+        Self(format!("task_{}", uuid::Uuid::now_v7()).into())
     }
 }
 

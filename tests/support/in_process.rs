@@ -30,12 +30,7 @@ pub struct InProcess {
 
 /// New, empty stores in memory, as one fused store.
 pub fn memory() -> Stores {
-    let clock = Arc::new(SystemClock);
-    let broker = Arc::new(broker::memory::Broker::new(clock.clone()));
-    let ledger = Arc::new(ledger::memory::Ledger::new(clock));
-    let backend = Arc::new(backend::memory::Backend::new());
-    let fused = Arc::new(fused::memory::Fused::new(broker.clone(), ledger.clone(), backend.clone()));
-    Stores { broker, ledger, backend, fused: Some(fused) }
+    lineshaft::server::in_memory(Arc::new(SystemClock))
 }
 
 impl InProcess {

@@ -29,10 +29,11 @@
 //! # Layout
 //!
 //! - [`Client`], [`Task`], [`AsyncResult`] (`producer/`): send tasks, learn what became of them.
-//! - [`Worker`], [`Context`], [`Failure`] (`worker/`): register functions and run them.
+//! - [`Worker`], [`Context`], [`Failure`] (`worker/`): register functions and run them; [`Middleware`] stands around each
+//!   attempt, [`Inline`] runs them without a server.
 //! - `engine/`: the lease engine under the worker: `state.rs` decides and does no IO, `driver.rs` connects and times,
 //!   on a thread of its own that user code cannot block.
-//! - [`value`]: native types to and from arguments and results.
+//! - [`value`]: native types to and from arguments and results; [`Json`] for maps and structs.
 //! - [`proto`]: the protocol as generated, for what the typed API does not cover.
 
 mod connection;
@@ -48,11 +49,13 @@ pub use error::Error;
 pub use producer::async_result::{AsyncResult, TaskError, TaskState};
 pub use producer::client::{Client, ClientBuilder};
 pub use producer::task::Task;
-pub use value::{FromArg, FromResults, IntoArg, IntoResults, Results, ValueError};
+pub use value::{FromArg, FromResults, IntoArg, IntoResults, Json, Results, ValueError};
 pub use worker::builder::{Servers, WorkerBuilder};
 pub use worker::context::Context;
 pub use worker::failure::Failure;
 pub use worker::function::{BlockingHandler, Function, Handler};
+pub use worker::inline::Inline;
+pub use worker::middleware::{Middleware, Next};
 pub use worker::{Stopped, Stopper, Worker};
 
 /// The protocol as generated from `proto/lineshaft/v1`: messages and bare service clients.

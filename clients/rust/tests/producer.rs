@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use lineshaft_client::proto::*;
-use lineshaft_client::{Client, Error, IntoResults, Task};
+use lineshaft_client::{Client, Error, IntoResults, Json, Task, ValueError};
 use support::{Notes, Server, Tasks, answering, soon};
 use tokio::sync::Semaphore;
 use tonic::{Code, Status};
@@ -106,6 +106,34 @@ async fn each_item_of_a_batch_has_its_own_answer() {
     let error = answers[2].as_ref().unwrap_err();
     assert_eq!(error.reason(), Some(ErrorReason::TaskInvalid));
     assert_eq!(error.field(), Some("args[0].value"));
+}
+
+#[tokio::test]
+async fn an_argument_that_cannot_be_written_is_told_in_its_place_and_nothing_is_sent_for_it() {
+    let names = Notes::new();
+    let sent = names.clone();
+    let tasks = Tasks {
+        send_tasks: answering(move |request: SendTasksRequest| {
+            request.tasks.iter().for_each(|task| sent.add(task.name.clone()));
+            async move { Ok(SendTasksResponse { results: request.tasks.iter().map(accepted).collect() }) }
+        }),
+        send_task: answering(|request: SendTaskRequest| async move {
+            Ok(SendTaskResponse { task_id: format!("id-{}", request.task.unwrap_or_default().name) })
+        }),
+        ..Tasks::default()
+    };
+    let server = Server::with_tasks(tasks);
+    let client = Client::connect(server.url()).await.unwrap();
+    let unwritable = || std::collections::HashMap::from([((1, 2), 3)]);
+    let batch = [Task::new("first"), Task::new("no").arg(1i64).arg(Json(unwritable())), Task::new("a"), Task::new("b")];
+    let answers = client.send_all(batch).await;
+    let ids: Vec<_> = answers.iter().map(|answer| answer.as_ref().map(|result| result.id()).ok()).collect();
+    assert_eq!(ids, [Some("id-first"), None, Some("id-a"), Some("id-b")]);
+    let error = answers[1].as_ref().unwrap_err();
+    assert!(matches!(error, Error::Value(ValueError::Codec { position: 1, codec: "json", .. })), "{error}");
+    let error = client.send(Task::new("no").arg(Json(unwritable()))).await.unwrap_err();
+    assert!(matches!(error, Error::Value(_)) && !error.is_retryable(), "{error}");
+    assert!(!names.all().contains(&"no".to_owned()));
 }
 
 #[tokio::test]

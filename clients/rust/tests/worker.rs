@@ -12,7 +12,7 @@ use lineshaft_client::proto::worker_lease_response::Message as FromServer;
 use lineshaft_client::proto::{
     Arg, Drain, Failure as FailureReport, GoodbyeReason, HeartbeatAck, ReportVerdict, Revoke, ServerGoodbye, report,
 };
-use lineshaft_client::{Context, Failure, FromResults, IntoArg, IntoResults, Stopped, Worker, WorkerBuilder};
+use lineshaft_client::{Context, Failure, FromResults, IntoArg, IntoResults, Next, Stopped, Worker, WorkerBuilder};
 use support::{Notes, Server, Stream, Tasks, lease, soon};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
@@ -85,6 +85,31 @@ async fn a_task_is_confirmed_started_and_reported() {
     stopper.stop();
     stream.part().await;
     assert_eq!(soon("the worker's end", worker).await.unwrap(), Stopped::Gracefully);
+}
+
+#[tokio::test]
+async fn middleware_decides_what_is_reported() {
+    let mut server = Server::start();
+    let builder = adder(Worker::builder(server.url()))
+        .middleware(|context: Context, mut args: Vec<Arg>, next: Next| async move {
+            if context.lease_id() == "refused" {
+                return Err(Failure::retry_later(Duration::from_secs(5), "not now"));
+            }
+            args.reverse();
+            args.truncate(1);
+            args.push(40i64.into_arg());
+            next.run(context, args).await
+        })
+        .on_failure(|_, _| async { panic!("nothing ends here") });
+    let (_stopper, _worker) = run(builder);
+    let mut stream = greeted(&mut server).await;
+    stream.lease(vec![lease("a", "add", two_and_three()), lease("refused", "add", two_and_three())]).await;
+    for report in stream.reports(2).await {
+        match report.lease_id.as_str() {
+            "a" => assert_eq!(i64::from_results(results_of(report.outcome)), Ok(43)),
+            _ => assert_eq!(failure_of(report.outcome).retry_after.unwrap().seconds, 5),
+        }
+    }
 }
 
 #[tokio::test]
@@ -438,6 +463,20 @@ async fn the_grace_ends_a_stop_that_takes_too_long() {
     stream.acknowledge(&report, ReportVerdict::Recorded).await;
     stream.part().await;
     assert_eq!(soon("the end", worker).await.unwrap().unwrap(), Stopped::AtOnce);
+}
+
+#[tokio::test]
+async fn a_worker_whose_server_stopped_with_it_does_not_wait_out_its_grace() {
+    let mut server = Server::start();
+    let (stopper, worker) = run(adder(Worker::builder(server.url()).grace(Duration::from_secs(3600))));
+    let mut stream = server.stream().await;
+    stream.hello().await;
+    stream.welcome_with(false, &[], 100, 60_000).await;
+    stream.lease(vec![lease("a", "add", two_and_three())]).await;
+    stream.report().await;
+    server.kill();
+    stopper.stop();
+    assert_eq!(soon("the end without a server", worker).await.unwrap(), Stopped::Unreported { reports: 1 });
 }
 
 #[tokio::test]

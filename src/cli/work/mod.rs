@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lineshaft_client::{Function, Worker};
+use lineshaft_client::{Function, Stopped, Worker};
 use tokio_util::task::TaskTracker;
 
 use super::{Exit, Failure, Remote, output, span};
@@ -104,11 +104,17 @@ impl Command {
             builder = builder.name(name);
         }
         let worker = builder.build().map_err(|error| Failure::usage(error.to_string()))?;
-        worker.run().await.map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
+        let stopped = worker.run().await.map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
         // After a stop at once the programs may still be in their grace between the two signals.
         attempts.close();
         let _ = tokio::time::timeout(self.stop_grace, attempts.wait()).await;
-        Ok(Exit::Ok)
+        match stopped {
+            Stopped::Unreported { reports } => Err(Failure::new(
+                Exit::Unavailable,
+                format!("no server took the last {reports} reports: these tasks are made again"),
+            )),
+            Stopped::Gracefully | Stopped::AtOnce => Ok(Exit::Ok),
+        }
     }
 }
 

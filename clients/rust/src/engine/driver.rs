@@ -77,11 +77,11 @@ pub(crate) struct Parts<H> {
     pub(crate) stop: tokio::sync::watch::Receiver<StopSignal>,
 }
 
-/// Runs the engine on a new thread; the receiver tells its end.
+/// Runs the engine on a new thread; the receiver tells its end, and how many reports no server has answered.
 ///
 /// # Errors
 /// [`Error::Config`]: the system gives no thread or no runtime.
-pub(crate) fn spawn<H: Hands>(parts: Parts<H>) -> Result<tokio::sync::oneshot::Receiver<()>, Error> {
+pub(crate) fn spawn<H: Hands>(parts: Parts<H>) -> Result<tokio::sync::oneshot::Receiver<usize>, Error> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -90,9 +90,9 @@ pub(crate) fn spawn<H: Hands>(parts: Parts<H>) -> Result<tokio::sync::oneshot::R
     std::thread::Builder::new()
         .name("lineshaft-lease".into())
         .spawn(move || {
-            runtime.block_on(Driver::new(parts).run());
+            let owed = runtime.block_on(Driver::new(parts).run());
             // Nobody listens if the worker's future was dropped.
-            let _ = done.send(());
+            let _ = done.send(owed);
         })
         .map_err(|error| Error::Config(format!("the lease engine has no thread: {error}")))?;
     Ok(ended)
@@ -129,12 +129,13 @@ impl<H: Hands> Driver<H> {
         }
     }
 
-    async fn run(mut self) {
+    /// Until the engine ends; the number of reports that no server has answered.
+    async fn run(mut self) -> usize {
         loop {
             let now = Instant::now();
             self.state.on_tick(now);
             if self.settle(now) {
-                return;
+                return self.state.owed();
             }
             self.wait().await;
         }

@@ -108,6 +108,9 @@ pub(super) struct Intervals {
     /// The longest wait before the next attempt to connect: a small part of the lease time, so that several attempts fit
     /// into it and what is held is not lost while the worker waits.
     pub(super) reconnect: Duration,
+    /// How long a stopping worker in which nothing runs any more waits for a server to answer its reports: half the lease
+    /// time. A server that restarts is back well before; after a whole lease time its leases would be lost anyway.
+    pub(super) owing: Duration,
 }
 
 impl Default for Intervals {
@@ -131,6 +134,7 @@ impl Intervals {
             heartbeat: (interval * 4 / 5).clamp(Duration::from_millis(10), Duration::from_secs(3600)),
             silence_max: silence.clamp(Duration::from_millis(50), Duration::from_secs(3 * 3600)),
             reconnect: (lease / 8).max(Duration::from_millis(50)),
+            owing: (lease / 2).clamp(Duration::from_secs(1), Duration::from_secs(3600)),
         }
     }
 }

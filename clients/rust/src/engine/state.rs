@@ -85,6 +85,8 @@ pub(crate) struct State {
     pub(super) progress_at: Instant,
     pub(super) stop: Stop,
     pub(super) goodbye_at: Option<Instant>,
+    /// In a soft stop: since when nothing runs any more and no report was answered.
+    owing_since: Option<Instant>,
     is_finished: bool,
     pub(super) commands: VecDeque<Command>,
 }
@@ -115,6 +117,7 @@ impl State {
             progress_at: now,
             stop: Stop::Not,
             goodbye_at: None,
+            owing_since: None,
             is_finished: false,
             commands: VecDeque::new(),
         }
@@ -145,7 +148,8 @@ impl State {
             _ => None,
         };
         let goodbye = self.goodbye_at.map(|at| at + FLUSH_WAIT);
-        links.chain([reconnect, reports, progress, stop, goodbye].into_iter().flatten()).min()
+        let owing = self.owing_since.map(|since| since + self.intervals.owing);
+        links.chain([reconnect, reports, progress, stop, goodbye, owing].into_iter().flatten()).min()
     }
 
     fn expire_links(&mut self, now: Instant) {
@@ -204,6 +208,8 @@ impl State {
             Some(FromServer::ReportAck(ack)) => {
                 let verdict = ack.verdict();
                 if let Some(lease_id) = self.reports.acknowledge(now, &ack.report_id, verdict) {
+                    // A server that answers is given the time to answer for all.
+                    self.owing_since = self.owing_since.map(|_| now);
                     tracing::debug!(lease = %lease_id, ?verdict, "report settled");
                     self.commands.push_back(Command::Settled { lease_id, verdict });
                 }
@@ -360,7 +366,23 @@ impl State {
         self.stop != Stop::Not && self.leases.is_empty() && self.reports.is_empty()
     }
 
+    /// How many reports no server has answered.
+    pub(crate) fn owed(&self) -> usize {
+        self.reports.len()
+    }
+
     fn finish_if_done(&mut self, now: Instant) {
+        let is_owing = self.stop == Stop::Soft && self.leases.is_empty() && !self.reports.is_empty();
+        self.owing_since = is_owing.then(|| self.owing_since.unwrap_or(now));
+        if !self.is_finished && self.owing_since.is_some_and(|since| now >= since + self.intervals.owing) {
+            tracing::warn!(
+                reports = self.reports.len(),
+                waited = ?self.intervals.owing,
+                "no server takes the last reports: given up, these attempts are made again"
+            );
+            self.is_finished = true;
+            self.commands.push_back(Command::Finish);
+        }
         let is_overdue = matches!(self.stop, Stop::Hard(deadline) if now >= deadline);
         let is_unanswered = self.goodbye_at.is_some_and(|at| now >= at + FLUSH_WAIT);
         // A server that has our hello has a session of ours: worth a goodbye, once it has answered.

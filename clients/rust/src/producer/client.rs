@@ -174,24 +174,29 @@ impl Client {
     ///
     /// # Errors
     /// As the server says: see [`Error::is_retryable`]. [`Error::Broken`] and OUTCOME_UNKNOWN: it may have been sent.
+    /// [`Error::Value`]: an argument cannot be written; nothing was sent.
     pub async fn send(&self, task: Task) -> Result<AsyncResult, Error> {
-        let id = self.inner.coalescer.send(self.prepare(task)).await?;
+        let id = self.inner.coalescer.send(self.prepare(task)?).await?;
         Ok(self.result(id))
     }
 
     /// Sends `tasks`, each of which succeeds or fails on its own; the answers are in their order.
     pub async fn send_all(&self, tasks: impl IntoIterator<Item = Task>) -> Vec<Result<AsyncResult, Error>> {
-        let tasks = tasks.into_iter().map(|task| self.prepare(task)).collect();
-        let answers = self.inner.coalescer.send_all(tasks).await;
-        answers.into_iter().map(|answer| answer.map(|id| self.result(id))).collect()
+        let mut ready = Vec::new();
+        let prepared: Vec<Result<(), Error>> =
+            tasks.into_iter().map(|task| self.prepare(task).map(|task| ready.push(task))).collect();
+        let mut answers = self.inner.coalescer.send_all(ready).await.into_iter();
+        // One answer for each task that was ready.
+        let answer = |prepared: Result<(), Error>| prepared.and_then(|()| answers.next().unwrap_or(Err(Error::Closed)));
+        prepared.into_iter().map(answer).map(|answer| answer.map(|id| self.result(id))).collect()
     }
 
-    fn prepare(&self, task: Task) -> proto::Task {
-        let mut task = task.into_proto();
+    fn prepare(&self, task: Task) -> Result<proto::Task, Error> {
+        let mut task = task.try_into_proto()?;
         if task.queue.is_empty() {
             task.queue.clone_from(&self.inner.default_queue);
         }
-        task
+        Ok(task)
     }
 
     /// The result of a task by its id, whoever sent it.

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::error::Error;
 use crate::proto;
-use crate::value::{IntoArg, header_from_json};
+use crate::value::{self, IntoArg, ValueError, header_from_json};
 
 /// One unit of work, to be run by a worker that registered its name.
 ///
@@ -13,17 +14,30 @@ use crate::value::{IntoArg, header_from_json};
 #[must_use = "a task does nothing until it is sent"]
 pub struct Task {
     proto: proto::Task,
+    /// The first argument that could not be written; told by the send.
+    mistake: Option<ValueError>,
 }
 
 impl Task {
     /// A task of that name: 1 to 200 bytes without control characters.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { proto: proto::Task { name: name.into(), ..proto::Task::default() } }
+        Self { proto: proto::Task { name: name.into(), ..proto::Task::default() }, mistake: None }
     }
 
-    /// Adds the next positional argument.
+    /// Adds the next positional argument. One that cannot be written (see [`Json`](crate::Json)) makes the send an error.
     pub fn arg(mut self, value: impl IntoArg) -> Self {
-        self.proto.args.push(value.into_arg());
+        let position = self.proto.args.len();
+        if let Some(codec) = value.codec() {
+            value::mark(&mut self.proto, position, codec);
+        }
+        match value.try_into_arg() {
+            Ok(arg) => self.proto.args.push(arg),
+            Err(error) => {
+                self.mistake.get_or_insert(error.at(position));
+                // Holds the place of the argument, for the positions of those that follow.
+                self.proto.args.push(proto::Arg::default());
+            }
+        }
         self
     }
 
@@ -83,12 +97,15 @@ impl Task {
 
     /// Adds a task that is sent when this one has succeeded, its results appended to that one's arguments.
     pub fn on_success(mut self, task: Task) -> Self {
+        self.mistake = self.mistake.or(task.mistake);
         self.proto.on_success.push(task.proto);
         self
     }
 
     /// Adds a task that is sent when this one has failed, the error text put before that one's arguments.
-    pub fn on_error(mut self, task: Task) -> Self {
+    pub fn on_error(mut self, mut task: Task) -> Self {
+        value::shift(&mut task.proto);
+        self.mistake = self.mistake.or(task.mistake);
         self.proto.on_error.push(task.proto);
         self
     }
@@ -99,15 +116,23 @@ impl Task {
         self
     }
 
-    /// The message of the protocol.
+    /// The message of the protocol. An argument that could not be written has no value there, and is refused by the server.
     pub fn into_proto(self) -> proto::Task {
         self.proto
+    }
+
+    /// The message of the protocol, if every argument could be written.
+    pub(crate) fn try_into_proto(self) -> Result<proto::Task, Error> {
+        match self.mistake {
+            Some(mistake) => Err(mistake.into()),
+            None => Ok(self.proto),
+        }
     }
 }
 
 impl From<proto::Task> for Task {
     fn from(proto: proto::Task) -> Self {
-        Self { proto }
+        Self { proto, mistake: None }
     }
 }
 

@@ -10,6 +10,22 @@ use crate::proto::{Arg, BoolList, DoubleList, Int64List, StringList, Uint64List}
 pub trait IntoArg {
     /// The argument, with its type name.
     fn into_arg(self) -> Arg;
+
+    /// As [`IntoArg::into_arg`], for types of which not every value can be written.
+    ///
+    /// # Errors
+    /// [`ValueError::Codec`] (its position 0, which the caller knows better).
+    fn try_into_arg(self) -> Result<Arg, ValueError>
+    where
+        Self: Sized,
+    {
+        Ok(self.into_arg())
+    }
+
+    /// The name of the codec, if what the argument holds has one; a sent task names it in a header.
+    fn codec(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// A type that an argument or a result can be read as.
@@ -26,7 +42,7 @@ fn arg(type_name: &str, value: Value) -> Arg {
 }
 
 /// The error for `arg` where `expected` was asked for.
-fn mismatch(expected: &str, arg: &Arg) -> ValueError {
+pub(crate) fn mismatch(expected: &str, arg: &Arg) -> ValueError {
     // Numbers are shown, since it is their size that is wrong; texts and bytes may be secret or long.
     let found = match &arg.value {
         Some(Value::Int64Value(number)) => format!("{} {number}", type_name(arg)),

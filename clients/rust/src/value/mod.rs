@@ -3,11 +3,17 @@
 //! Each native type has the one type name of Machinery that a Go worker reads into the same type: `i64` is `int64`,
 //! `isize` is `int`, `Vec<u8>` is `[]byte`. Reading is by range, not by name: an `int32` of 7 can be read as `u8`, an
 //! `int64` of 300 cannot. Integers and floating-point numbers are never read as each other, and no digit is dropped.
+//!
+//! Maps and structs travel as JSON in a string: [`Json`].
 
 mod argument;
+mod json;
 mod results;
 
+pub(crate) use argument::mismatch;
 pub use argument::{FromArg, IntoArg};
+pub use json::{ARG_CODECS, Json};
+pub(crate) use json::{codec_at, mark, shift};
 pub use results::{FromResults, IntoResults, Results};
 
 use crate::proto::Arg;
@@ -35,6 +41,27 @@ pub enum ValueError {
         /// How many there are.
         found: usize,
     },
+    /// The value at this position cannot be read or written with its codec.
+    #[error("value {position}: not {codec}: {why}")]
+    Codec {
+        /// From 0.
+        position: usize,
+        /// The codec's name, as `json`.
+        codec: &'static str,
+        /// What is wrong and where; without the value.
+        why: String,
+    },
+}
+
+impl ValueError {
+    /// The same error at `position`, which whoever reads one value does not know.
+    pub(crate) fn at(self, at: usize) -> Self {
+        match self {
+            Self::Mismatch { expected, found, .. } => Self::Mismatch { position: at, expected, found },
+            Self::Codec { codec, why, .. } => Self::Codec { position: at, codec, why },
+            Self::Count { .. } => self,
+        }
+    }
 }
 
 /// The type of `arg` by Machinery's name: as said, else as implied by the value; `nothing` if there is no value.

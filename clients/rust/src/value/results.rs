@@ -11,6 +11,17 @@ pub struct Results(pub Vec<Arg>);
 pub trait IntoResults {
     /// The results, in order.
     fn into_results(self) -> Vec<Arg>;
+
+    /// As [`IntoResults::into_results`], for types of which not every value can be written.
+    ///
+    /// # Errors
+    /// [`ValueError::Codec`].
+    fn try_into_results(self) -> Result<Vec<Arg>, ValueError>
+    where
+        Self: Sized,
+    {
+        Ok(self.into_results())
+    }
 }
 
 /// What the results of a task can be read as: `()` for none, one value, or a tuple of up to eight.
@@ -37,6 +48,10 @@ impl FromResults for Results {
 impl<T: IntoArg> IntoResults for T {
     fn into_results(self) -> Vec<Arg> {
         vec![self.into_arg()]
+    }
+
+    fn try_into_results(self) -> Result<Vec<Arg>, ValueError> {
+        Ok(vec![self.try_into_arg()?])
     }
 }
 
@@ -67,10 +82,7 @@ pub(crate) fn next<T: FromArg>(
     let at = *position;
     *position += 1;
     let value = values.next().ok_or(ValueError::Count { expected: count, found: at })?;
-    T::from_arg(value).map_err(|error| match error {
-        ValueError::Mismatch { expected, found, .. } => ValueError::Mismatch { position: at, expected, found },
-        other => other,
-    })
+    T::from_arg(value).map_err(|error| error.at(at))
 }
 
 macro_rules! tuples {
@@ -80,6 +92,13 @@ macro_rules! tuples {
             fn into_results(self) -> Vec<Arg> {
                 let ($($name,)+) = self;
                 vec![$($name.into_arg()),+]
+            }
+
+            #[allow(non_snake_case)]
+            fn try_into_results(self) -> Result<Vec<Arg>, ValueError> {
+                let ($($name,)+) = self;
+                let results = [$($name.try_into_arg()),+];
+                results.into_iter().enumerate().map(|(at, result)| result.map_err(|error| error.at(at))).collect()
             }
         }
 

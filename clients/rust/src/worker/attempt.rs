@@ -12,8 +12,9 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::context::Context;
-use super::failure::{Failure, Next};
+use super::failure::{self, Failure};
 use super::function::Function;
+use super::middleware::{Next, Stack, panic_text};
 use crate::engine::driver::Hands;
 use crate::engine::{HandlerEvent, Key, Outcome};
 use crate::proto::{Lease, ReportVerdict};
@@ -44,8 +45,7 @@ impl fmt::Debug for OnVerdict {
 /// The engine's hands on the runtime that the worker was started on.
 pub(super) struct RuntimeHands {
     runtime: Handle,
-    functions: Arc<HashMap<String, Function>>,
-    on_failure: Option<OnFailure>,
+    handlers: Handlers,
     on_verdict: Option<OnVerdict>,
     events: mpsc::Sender<HandlerEvent>,
     running: HashMap<Key, Running>,
@@ -59,26 +59,24 @@ struct Running {
 impl RuntimeHands {
     pub(super) fn new(
         runtime: Handle,
-        functions: Arc<HashMap<String, Function>>,
-        on_failure: Option<OnFailure>,
+        handlers: Handlers,
         on_verdict: Option<OnVerdict>,
         events: mpsc::Sender<HandlerEvent>,
     ) -> Self {
-        Self { runtime, functions, on_failure, on_verdict, events, running: HashMap::new() }
+        Self { runtime, handlers, on_verdict, events, running: HashMap::new() }
     }
 }
 
 impl Hands for RuntimeHands {
     fn start(&mut self, key: Key, lease: Lease) {
         let cancel = CancellationToken::new();
-        let attempt = Attempt {
-            key,
-            function: self.functions.get(&lease.name).cloned(),
-            on_failure: self.on_failure.clone(),
-            cancel: cancel.clone(),
-            events: self.events.clone(),
+        let (handlers, cancelled, events) = (self.handlers.clone(), cancel.clone(), self.events.clone());
+        let attempt = async move {
+            let outcome = handlers.attempt(key, lease, cancelled, events.clone()).await;
+            // Fails only if the engine has ended.
+            let _ = events.send(HandlerEvent::Finished(key, outcome)).await;
         };
-        let task = self.runtime.spawn(attempt.run(lease)).abort_handle();
+        let task = self.runtime.spawn(attempt).abort_handle();
         self.running.insert(key, Running { cancel, task });
     }
 
@@ -105,37 +103,42 @@ impl Hands for RuntimeHands {
     }
 }
 
-struct Attempt {
-    key: Key,
-    function: Option<Function>,
-    on_failure: Option<OnFailure>,
-    cancel: CancellationToken,
-    events: mpsc::Sender<HandlerEvent>,
+/// What a worker runs: its functions, and what stands around them.
+#[derive(Debug, Clone)]
+pub(super) struct Handlers {
+    pub(super) functions: Arc<HashMap<String, Function>>,
+    pub(super) middleware: Arc<Stack>,
+    pub(super) on_failure: Option<OnFailure>,
 }
 
-impl Attempt {
-    async fn run(self, mut lease: Lease) {
+impl Handlers {
+    pub(super) fn function(&self, name: &str) -> Option<&Function> {
+        self.functions.get(name)
+    }
+
+    /// One attempt at `lease`.
+    pub(super) async fn attempt(
+        &self,
+        key: Key,
+        mut lease: Lease,
+        cancel: CancellationToken,
+        events: mpsc::Sender<HandlerEvent>,
+    ) -> Outcome {
+        let function = self.function(&lease.name).cloned();
         let args = std::mem::take(&mut lease.args);
         let retries_left = lease.retries_left;
-        let context = Context::new(self.key, lease, self.cancel.clone(), self.events.clone());
-        let Some(function) = self.function.clone() else {
+        let context = Context::new(key, lease, cancel, events.clone());
+        let Some(function) = function else {
             // The server sends registered names only; another worker may know this one.
             tracing::warn!(task = context.task_name(), "no such function here: given back");
-            return self.end(Outcome::Release).await;
+            return Outcome::Release;
         };
         // Fails only if the engine has ended; then nobody hears of the end either.
-        let _ = self.events.send(HandlerEvent::Began(self.key)).await;
-        let inner = context.clone();
-        let answer = AssertUnwindSafe(async move { function.call(inner, args).await }).catch_unwind().await;
-        let outcome = match answer {
-            Ok(Ok(results)) => Outcome::Success(results),
-            Ok(Err(failure)) => self.failed(context, retries_left, failure).await,
-            Err(panic) => {
-                let failure = Failure::new(format!("panicked: {}", panic_text(panic.as_ref())));
-                self.failed(context, retries_left, failure).await
-            }
-        };
-        self.end(outcome).await;
+        let _ = events.send(HandlerEvent::Began(key)).await;
+        match Next::new(Arc::clone(&self.middleware), function).run(context.clone(), args).await {
+            Ok(results) => Outcome::Success(results.0),
+            Err(failure) => self.failed(context, retries_left, failure).await,
+        }
     }
 
     async fn failed(&self, context: Context, retries_left: u32, failure: Failure) -> Outcome {
@@ -146,9 +149,10 @@ impl Attempt {
             "attempt failed"
         );
         // What was told to stop did not fail for good: it is made again elsewhere.
-        let is_last = failure.is_last(retries_left) && !self.cancel.is_cancelled();
+        let is_last = failure.is_last(retries_left) && !context.is_cancelled();
         if let Some(OnFailure(handler)) = self.on_failure.as_ref().filter(|_| is_last) {
-            let handled = handler(context, failure.clone());
+            let failure = failure.clone();
+            let handled = async move { handler(context, failure).await };
             if let Err(panic) = AssertUnwindSafe(handled).catch_unwind().await {
                 tracing::error!(panic = %panic_text(panic.as_ref()), "the failure handler panicked");
             }
@@ -156,24 +160,11 @@ impl Attempt {
         let Failure { message, next } = failure;
         Outcome::Failure {
             error: message,
-            is_final: next == Next::Nothing,
+            is_final: next == failure::Next::Nothing,
             retry_after: match next {
-                Next::Later(delay) => Some(delay),
-                Next::Retries | Next::Nothing => None,
+                failure::Next::Later(delay) => Some(delay),
+                failure::Next::Retries | failure::Next::Nothing => None,
             },
         }
     }
-
-    async fn end(&self, outcome: Outcome) {
-        let _ = self.events.send(HandlerEvent::Finished(self.key, outcome)).await;
-    }
-}
-
-/// What `panic!` was given, if it was a text.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic
-        .downcast_ref::<&'static str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("not a text")
 }

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use futures::FutureExt;
 
-use super::attempt::{OnFailure, OnVerdict};
+use super::attempt::{Handlers, OnFailure, OnVerdict};
 use super::context::Context;
 use super::failure::Failure;
 use super::function::{BlockingHandler, Function, Handler};
+use super::inline::Inline;
+use super::middleware::{Middleware, Stack};
 use super::{Stopper, Worker};
 use crate::connection::{ConnectOptions, endpoints};
 use crate::engine::Config;
@@ -76,6 +78,7 @@ pub struct WorkerBuilder {
     queues: Vec<(String, u32)>,
     functions: HashMap<String, Function>,
     twice: Option<String>,
+    middleware: Stack,
     on_failure: Option<OnFailure>,
     on_verdict: Option<OnVerdict>,
     name: Option<String>,
@@ -92,6 +95,7 @@ impl WorkerBuilder {
             queues: Vec::new(),
             functions: HashMap::new(),
             twice: None,
+            middleware: Stack::default(),
             on_failure: None,
             on_verdict: None,
             name: None,
@@ -184,6 +188,12 @@ impl WorkerBuilder {
         self
     }
 
+    /// Adds what stands around each attempt, inside of what was added before; see [`Middleware`].
+    pub fn middleware(mut self, middleware: impl Middleware) -> Self {
+        self.middleware.push(middleware);
+        self
+    }
+
     /// Called when an attempt failed and no other follows: the last retry is spent, or the failure was fatal. The failure
     /// is reported after it has ended.
     pub fn on_failure<F, Handled>(mut self, handler: F) -> Self
@@ -207,11 +217,8 @@ impl WorkerBuilder {
     /// # Errors
     /// [`Error::Config`]: a name registered twice, no function, too many names or queues, a queue named twice, a weight out
     /// of range, no address or a malformed one.
-    pub fn build(self) -> Result<Worker, Error> {
-        if let Some(name) = self.twice {
-            return Err(Error::Config(format!("the function {name:?} is registered twice")));
-        }
-        let subscriptions = subscriptions(&self.servers.default_queue, self.queues, &self.functions)?;
+    pub fn build(mut self) -> Result<Worker, Error> {
+        let (handlers, subscriptions) = self.take()?;
         Ok(Worker {
             endpoints: endpoints(&self.servers.addresses, &self.servers.options)?,
             config: Config {
@@ -221,12 +228,34 @@ impl WorkerBuilder {
                 prefetch: self.prefetch,
                 report_bytes_max: self.report_bytes_max,
             },
-            functions: Arc::new(self.functions),
-            on_failure: self.on_failure,
+            handlers,
             on_verdict: self.on_verdict,
             grace: self.grace,
             stopper: Stopper::new(),
         })
+    }
+
+    /// The same functions without servers, for tests: see [`Inline`]. Addresses are not looked at.
+    ///
+    /// # Errors
+    /// As [`WorkerBuilder::build`], addresses excepted.
+    pub fn inline(mut self) -> Result<Inline, Error> {
+        self.take().map(|(handlers, _)| Inline::new(handlers))
+    }
+
+    /// Takes out what it runs and from where, checked.
+    fn take(&mut self) -> Result<(Handlers, Vec<Subscription>), Error> {
+        if let Some(name) = &self.twice {
+            return Err(Error::Config(format!("the function {name:?} is registered twice")));
+        }
+        let queues = std::mem::take(&mut self.queues);
+        let subscriptions = subscriptions(&self.servers.default_queue, queues, &self.functions)?;
+        let handlers = Handlers {
+            functions: Arc::new(std::mem::take(&mut self.functions)),
+            middleware: Arc::new(std::mem::take(&mut self.middleware)),
+            on_failure: self.on_failure.take(),
+        };
+        Ok((handlers, subscriptions))
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a running attempt knows of itself.
 
+use std::any::{Any, TypeId};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::engine::{HandlerEvent, Key};
 use crate::proto::Lease;
-use crate::value::header_to_json;
+use crate::value::{codec_at, header_to_json};
 
 /// The attempt that a function runs in: what it is, whether it should stop, and a way to tell how far it is.
 ///
@@ -17,6 +19,17 @@ use crate::value::header_to_json;
 #[derive(Debug, Clone)]
 pub struct Context {
     inner: Arc<Inner>,
+    values: Values,
+}
+
+/// One value of each type, put there by middleware.
+#[derive(Clone, Default)]
+struct Values(Arc<HashMap<TypeId, Arc<dyn Any + Send + Sync>>>);
+
+impl fmt::Debug for Values {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Values").field(&self.0.len()).finish()
+    }
 }
 
 #[derive(Debug)]
@@ -35,7 +48,7 @@ impl Context {
         cancelled: CancellationToken,
         events: mpsc::Sender<HandlerEvent>,
     ) -> Self {
-        Self { inner: Arc::new(Inner { key, lease, cancelled, events }) }
+        Self { inner: Arc::new(Inner { key, lease, cancelled, events }), values: Values::default() }
     }
 
     /// The task's id. The same in every attempt.
@@ -93,6 +106,25 @@ impl Context {
     pub fn headers(&self) -> HashMap<String, serde_json::Value> {
         let headers = self.inner.lease.headers.clone();
         headers.into_iter().map(|(key, value)| (key, header_to_json(value))).collect()
+    }
+
+    /// The codec in which the argument at `position`, from 0, was sent, as `json`; none for a plain one. Typed functions
+    /// need not ask: [`Json`](crate::Json) says it all.
+    pub fn arg_codec(&self, position: usize) -> Option<&str> {
+        codec_at(&self.inner.lease.headers, position)
+    }
+
+    /// This context with `value` in it, for what a middleware passes on to the functions: a pool of connections, a caller's
+    /// identity. One value of each type; the last one counts.
+    #[must_use]
+    pub fn with_value<T: Send + Sync + 'static>(mut self, value: T) -> Self {
+        Arc::make_mut(&mut self.values.0).insert(TypeId::of::<T>(), Arc::new(value));
+        self
+    }
+
+    /// The value of that type that a middleware put here by [`Context::with_value`].
+    pub fn value<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.values.0.get(&TypeId::of::<T>()).cloned()?.downcast().ok()
     }
 
     /// Tells people how far the attempt is: `fraction` from 0 to 1, and at most 1,000 bytes of text. Never waits; where

@@ -94,7 +94,8 @@ pub enum Bare {}
 pub enum InContext {}
 
 fn answer<T: IntoResults, E: Into<Failure>>(result: Result<T, E>) -> Answer {
-    result.map(IntoResults::into_results).map_err(Into::into)
+    // Another attempt would answer the same.
+    result.map_err(Into::into)?.try_into_results().map_err(|error| Failure::fatal(format!("result: {error}")))
 }
 
 /// Another attempt would meet the same arguments.
@@ -104,6 +105,7 @@ fn misfit(error: &ValueError) -> Failure {
             format!("argument {position}: expected {expected}, found {found}")
         }
         ValueError::Count { expected, found } => format!("expected {expected} arguments, found {found}"),
+        ValueError::Codec { position, codec, why } => format!("argument {position}: not {codec}: {why}"),
     };
     Failure::fatal(text)
 }
@@ -113,10 +115,7 @@ fn next<T: FromArg>(args: &mut std::vec::IntoIter<Arg>, position: &mut usize) ->
     let at = *position;
     *position += 1;
     // The count was checked before.
-    T::from_arg(args.next().unwrap_or_default()).map_err(|error| match error {
-        ValueError::Mismatch { expected, found, .. } => misfit(&ValueError::Mismatch { position: at, expected, found }),
-        other => misfit(&other),
-    })
+    T::from_arg(args.next().unwrap_or_default()).map_err(|error| misfit(&error.at(at)))
 }
 
 macro_rules! functions {

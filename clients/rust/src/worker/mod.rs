@@ -5,8 +5,9 @@ pub(crate) mod builder;
 pub(crate) mod context;
 pub(crate) mod failure;
 pub(crate) mod function;
+pub(crate) mod inline;
+pub(crate) mod middleware;
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,9 +18,8 @@ use tonic::transport::Endpoint;
 use crate::engine::Config;
 use crate::engine::driver::{Parts, StopSignal, spawn};
 use crate::error::Error;
-use attempt::{OnFailure, OnVerdict, RuntimeHands};
+use attempt::{Handlers, OnVerdict, RuntimeHands};
 use builder::{Servers, WorkerBuilder};
-use function::Function;
 
 /// Events of handlers on their way to the engine; a handler that ends waits beyond that.
 const HANDLER_EVENTS_MAX: usize = 1024;
@@ -29,8 +29,7 @@ const HANDLER_EVENTS_MAX: usize = 1024;
 pub struct Worker {
     config: Config,
     endpoints: Vec<Endpoint>,
-    functions: Arc<HashMap<String, Function>>,
-    on_failure: Option<OnFailure>,
+    handlers: Handlers,
     on_verdict: Option<OnVerdict>,
     grace: Duration,
     stopper: Stopper,
@@ -39,8 +38,14 @@ pub struct Worker {
 /// How a worker ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
-    /// Everything that ran was finished first.
+    /// Everything that ran was finished first, and a server has answered every report.
     Gracefully,
+    /// Everything that ran was finished, but no server could be reached to answer the last reports: their attempts count
+    /// as lost with this worker, and are made again elsewhere.
+    Unreported {
+        /// How many; at least 1.
+        reports: usize,
+    },
     /// The grace was over, or it was stopped a second time: what still ran was given back.
     AtOnce,
 }
@@ -101,20 +106,16 @@ impl Worker {
     }
 
     /// Runs until `shutdown` or until stopped by a [`Stopper`]. Then what runs has the grace to finish and is reported.
+    /// Once nothing runs any more, a server that answers no report is waited for half a lease time (15 s by default), and
+    /// never beyond the grace.
     ///
     /// A server that cannot be reached is no error: the worker tries for ever. Dropping the future stops at once.
     ///
     /// # Errors
-    /// [`Error::Config`]: the system gives no thread.
+    /// [`Error::Config`]: the system gives no thread. [`Error::Closed`]: the lease engine died, by a fault of ours.
     pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Stopped, Error> {
         let (events, handlers) = mpsc::channel(HANDLER_EVENTS_MAX);
-        let hands = RuntimeHands::new(
-            tokio::runtime::Handle::current(),
-            self.functions,
-            self.on_failure,
-            self.on_verdict,
-            events,
-        );
+        let hands = RuntimeHands::new(tokio::runtime::Handle::current(), self.handlers, self.on_verdict, events);
         // Owned by this future alone, so that the engine sees it dropped.
         let (engine_stop, stop) = watch::channel(StopSignal::Not);
         let mut ended = spawn(Parts { config: self.config, endpoints: self.endpoints, hands, handlers, stop })?;
@@ -130,7 +131,13 @@ impl Worker {
         tracing::info!(grace = ?self.grace, "stopping: what runs is finished first");
         engine_stop.send_replace(StopSignal::Soft);
         tokio::select! {
-            _ = &mut ended => return Ok(Stopped::Gracefully),
+            ended = &mut ended => {
+                return match ended {
+                    Ok(0) => Ok(Stopped::Gracefully),
+                    Ok(reports) => Ok(Stopped::Unreported { reports }),
+                    Err(_) => Err(Error::Closed),
+                };
+            }
             _ = asked.wait_for(|signal| *signal == StopSignal::Hard) => {}
             () = tokio::time::sleep(self.grace) => {}
         }

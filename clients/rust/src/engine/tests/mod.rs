@@ -1,6 +1,7 @@
 //! The engine without IO: one event after another, and what it does about each.
 
 mod history;
+mod restart;
 mod scenario;
 
 use std::collections::HashMap;
@@ -37,6 +38,7 @@ struct Bench {
     starts: Vec<(Key, String)>,
     cancels: Vec<Key>,
     aborts: Vec<Key>,
+    settled: Vec<(String, ReportVerdict)>,
     is_finished: bool,
 }
 
@@ -52,6 +54,7 @@ impl Bench {
             starts: Vec::new(),
             cancels: Vec::new(),
             aborts: Vec::new(),
+            settled: Vec::new(),
             is_finished: false,
         }
     }
@@ -73,7 +76,8 @@ impl Bench {
                 Command::Cancel { key } => self.cancels.push(key),
                 Command::Abort { key } => self.aborts.push(key),
                 Command::Finish => self.is_finished = true,
-                Command::FinishSending { .. } | Command::Settled { .. } => {}
+                Command::Settled { lease_id, verdict } => self.settled.push((lease_id, verdict)),
+                Command::FinishSending { .. } => {}
             }
         }
     }
