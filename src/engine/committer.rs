@@ -171,17 +171,15 @@ pub(super) struct Committer {
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, queue: mpsc::Receiver<Job>) -> Self {
-        // Whether the file can be written, or only be read for now, is found out with the first job.
-        let error = unavailable("the file is being opened");
-        let condition = Condition::Closed { retry: Instant::now(), error };
-        Self { shared, queue, condition, number: 0, unsettled: None, compacted: None }
+        Self { shared, queue, condition: Condition::Open, number: 0, unsettled: None, compacted: None }
     }
 
     /// Until every sender is gone and the queue is empty; closes the file then.
     pub(super) fn run(mut self) {
         self.number = self.stored_number().unwrap_or(0);
-        if self.ensure_open().is_err() {
-            tracing::warn!(path = ?self.shared.path, "the store can be read and not be written: its disk is full");
+        if let Err(error) = self.accept() {
+            tracing::warn!(path = ?self.shared.path, %error, "the store can be read and not be written for now");
+            self.condition = Condition::Closed { retry: Instant::now(), error };
         }
         self.maintain();
         while let Some(job) = self.queue.blocking_recv() {

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Numbers are big endian. Records belong to the table named last, keys ascend. Nothing follows the end; without an end,
-//! or with one that does not fit, it is not a backup. Why it is so: decision 10.
+//! or with one that does not fit, it is not a backup. Why it is so: decision 9.
 
 use std::io::{self, Read};
 
