@@ -41,10 +41,14 @@ pub enum Point {
     ReleaseEnded,
     /// A session was closed, its leases are not ended.
     ExpireClosed,
+    /// The generation of a requeue is recorded with the dead task, nothing is sent.
+    RequeueBegun,
+    /// It is sent, and still among the dead.
+    RequeuePublished,
 }
 
 impl Point {
-    /// All of them, so that a test can visit each.
+    /// All on the way of a task that nobody sets aside, so that a test can visit each.
     pub const ALL: [Self; 13] = [
         Self::SendChecked,
         Self::SendStated,
@@ -60,6 +64,9 @@ impl Point {
         Self::ReleaseEnded,
         Self::ExpireClosed,
     ];
+
+    /// Those of a requeue, which an operator asks for.
+    pub const REQUEUE: [Self; 2] = [Self::RequeueBegun, Self::RequeuePublished];
 
     /// Its name in a plan.
     pub fn name(self) -> &'static str {
@@ -77,6 +84,8 @@ impl Point {
             Self::SettleAcked => "settle.acked",
             Self::ReleaseEnded => "release.ended",
             Self::ExpireClosed => "expire.closed",
+            Self::RequeueBegun => "requeue.begun",
+            Self::RequeuePublished => "requeue.published",
         }
     }
 }
@@ -151,7 +160,11 @@ impl Failpoints {
             }
             let (name, action) = part.split_once('=').ok_or_else(|| wrong("write POINT=ACTION[@VISIT]"))?;
             let (action, visit) = action.split_once('@').unwrap_or((action, "1"));
-            let point = Point::ALL.into_iter().find(|p| p.name() == name).ok_or_else(|| wrong("no such point"))?;
+            let point = Point::ALL
+                .into_iter()
+                .chain(Point::REQUEUE)
+                .find(|p| p.name() == name)
+                .ok_or_else(|| wrong("no such point"))?;
             let action = match action {
                 "abort" => Action::Abort,
                 "hang" => Action::Hang,

@@ -2,16 +2,21 @@
 
 use tonic::{Request, Response, Status, async_trait};
 
-use super::convert::{lease, limit, page, task};
+use super::convert::{dead, lease, limit, page, task};
 use super::generated::queue_service_server::QueueService;
 use super::proto::*;
 use super::{Api, answer};
 use crate::error::Error;
 use crate::ledger::LeaseQuery;
+use crate::service::dead::{Change, Mode};
 use crate::task::{FencingToken, QueueName, SessionId};
 
 fn queue(text: &str) -> Result<Option<QueueName>, Error> {
     task::optional(text, |queue| QueueName::new(queue).map_err(limit::id("queue")))
+}
+
+fn mode(dry_run: bool) -> Mode {
+    if dry_run { Mode::DryRun } else { Mode::Do }
 }
 
 #[async_trait]
@@ -21,7 +26,7 @@ impl QueueService for Api {
         request: Request<GetPendingTasksRequest>,
     ) -> Result<Response<GetPendingTasksResponse>, Status> {
         let request = request.into_inner();
-        let settings = self.service.settings();
+        let settings = &self.service.settings();
         let queue = queue(&request.queue)?.unwrap_or_else(|| settings.default_queue.clone());
         let max = limit::page_size(request.page_size)?;
         let after = page::position(&request.page_token)?;
@@ -49,5 +54,44 @@ impl QueueService for Api {
             leases: found.into_iter().map(lease::info).collect(),
             next_page_token: next.unwrap_or_default(),
         })
+    }
+
+    async fn list_dead_tasks(
+        &self,
+        request: Request<ListDeadTasksRequest>,
+    ) -> Result<Response<ListDeadTasksResponse>, Status> {
+        let request = request.into_inner();
+        let max = limit::page_size(request.page_size)?;
+        let after = page::position(&request.page_token)?;
+        let found = self.service.dead(&dead::filter(request.filter)?, after.as_deref(), max).await?;
+        let settings = self.service.settings();
+        answer(ListDeadTasksResponse {
+            dead_tasks: found.items.into_iter().map(|view| dead::shown(view, &settings)).collect(),
+            next_page_token: found.next.map(|position| page::token(&position)).unwrap_or_default(),
+        })
+    }
+
+    async fn requeue_dead_tasks(
+        &self,
+        request: Request<RequeueDeadTasksRequest>,
+    ) -> Result<Response<RequeueDeadTasksResponse>, Status> {
+        let RequeueDeadTasksRequest { dead_ids, filter, page_size, page_token, dry_run, retry_count } =
+            request.into_inner();
+        let target = dead::target(dead_ids, filter, page_size, &page_token, &self.service.settings())?;
+        let change = Change::Requeue { retry_count: dead::retry_count(retry_count)? };
+        let changes = self.service.change_dead(target, change, mode(dry_run)).await?;
+        let (results, next_page_token) = dead::changes(changes);
+        answer(RequeueDeadTasksResponse { results, next_page_token })
+    }
+
+    async fn delete_dead_tasks(
+        &self,
+        request: Request<DeleteDeadTasksRequest>,
+    ) -> Result<Response<DeleteDeadTasksResponse>, Status> {
+        let DeleteDeadTasksRequest { dead_ids, filter, page_size, page_token, dry_run } = request.into_inner();
+        let target = dead::target(dead_ids, filter, page_size, &page_token, &self.service.settings())?;
+        let changes = self.service.change_dead(target, Change::Delete, mode(dry_run)).await?;
+        let (results, next_page_token) = dead::changes(changes);
+        answer(DeleteDeadTasksResponse { results, next_page_token })
     }
 }

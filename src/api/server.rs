@@ -32,7 +32,7 @@ impl ServerService for Api {
         &self,
         _: Request<GetServerInfoRequest>,
     ) -> Result<Response<GetServerInfoResponse>, Status> {
-        let settings = self.service.settings();
+        let settings = &self.service.settings();
         let features = FEATURES.iter().filter(|(_, built)| *built).map(|(name, _)| (*name).to_owned());
         answer(GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),

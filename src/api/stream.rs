@@ -21,7 +21,7 @@ use super::proto::*;
 use super::{Api, status};
 use crate::error::Error;
 use crate::service::types::{Event, Granted, Parting, Settings, Welcome as Welcomed};
-use crate::service::{Inbound, Stream as Events};
+use crate::service::{Inbound, Service, Stream as Events};
 
 /// Frames that wait for the connection. Small: what waits here cannot be overtaken by what is urgent.
 const FRAMES_MAX: usize = 16;
@@ -119,7 +119,7 @@ async fn talk<S>(api: Api, mut said: S, mouth: &Mouth) -> Result<(), Status>
 where
     S: Stream<Item = Result<WorkerLeaseRequest, Status>> + Unpin,
 {
-    let settings = api.service.settings();
+    let settings = &api.service.settings();
     let hello = first(&mut said, api.bounds.hello_max).await?;
     let asked = hello.held.clone();
     let hello = session::hello(hello, settings).map_err(|e| e.within("hello"))?;
@@ -127,7 +127,7 @@ where
     mouth.tell(welcome(welcomed, asked, &api, settings)).await?;
 
     let reports = Reports::default();
-    let ear = Ear { inbound: events.inbound(), mouth, reports: &reports, settings };
+    let ear = Ear { inbound: events.inbound(), mouth, reports: &reports, service: &api.service };
     let mut speaking = pin!(speak(events, mouth, &reports, api.bounds.speak_every));
     let leaving = tokio::select! {
         end = &mut speaking => return end,
@@ -315,7 +315,7 @@ struct Ear<'a> {
     inbound: Inbound,
     mouth: &'a Mouth,
     reports: &'a Reports,
-    settings: &'a Settings,
+    service: &'a Service,
 }
 
 impl Ear<'_> {
@@ -330,7 +330,9 @@ impl Ear<'_> {
         let mut leaving = false;
         let mut heard_at = Instant::now();
         // One timer for the whole stream, looked at when it fires, instead of one for each message.
-        let mut silence = pin!(sleep(self.settings.silence_max));
+        // What the worker was told; a change of settings leaves it.
+        let silence_max = self.service.settings().silence_max;
+        let mut silence = pin!(sleep(silence_max));
         loop {
             tokio::select! {
                 // What has come counts, even if this server was too busy to look in time.
@@ -348,7 +350,7 @@ impl Ear<'_> {
                     }
                 },
                 () = &mut silence => {
-                    let until = heard_at + self.settings.silence_max;
+                    let until = heard_at + silence_max;
                     if until <= Instant::now() {
                         return Err(status::cancelled("nothing was heard from the worker for timing.silence_max"));
                     }
@@ -365,7 +367,7 @@ impl Ear<'_> {
             Some(Said::Hello(_)) => return Err(Error::Protocol("hello was said before; only the first counts").into()),
             Some(Said::Credit(Credit { limit })) => self.inbound.credit(limit),
             Some(Said::Heartbeat(beat)) => {
-                let held = session::held("heartbeat.held", &beat.held, self.settings)?;
+                let held = session::held("heartbeat.held", &beat.held, &self.service.settings())?;
                 self.inbound.heartbeat(beat.sequence, beat.accepted_up_to, &held);
             }
             Some(Said::Accepted(Accepted { up_to })) => self.inbound.accepted(up_to),
@@ -382,11 +384,12 @@ impl Ear<'_> {
                 }
             }
             Some(Said::Report(said)) => {
-                let read = report::read(said, self.settings).map_err(|e| e.within("report"))?;
+                let read = report::read(said, &self.service.settings()).map_err(|e| e.within("report"))?;
                 self.report(vec![read]).await?;
             }
             Some(Said::Reports(batch)) => {
-                let read = report::list("reports", batch.reports, self.settings).map_err(|e| e.within("reports"))?;
+                let settings = &self.service.settings();
+                let read = report::list("reports", batch.reports, settings).map_err(|e| e.within("reports"))?;
                 self.report(read).await?;
             }
             Some(Said::Goodbye(_)) => self.inbound.goodbye().await,

@@ -34,14 +34,14 @@ impl TaskService for Api {
     async fn send_task(&self, request: Request<SendTaskRequest>) -> Result<Response<SendTaskResponse>, Status> {
         let given = request.into_inner().task.ok_or_else(|| Error::invalid("task", "is required"))?;
         let within = |e: Error| e.within("task");
-        let submission = task::submission(given, self.service.settings()).map_err(within)?;
+        let submission = task::submission(given, &self.service.settings()).map_err(within)?;
         let task_id = only(self.service.send(vec![submission]).await)?.map_err(within)?;
         answer(SendTaskResponse { task_id: task_id.to_string() })
     }
 
     async fn send_tasks(&self, request: Request<SendTasksRequest>) -> Result<Response<SendTasksResponse>, Status> {
         let given = request.into_inner().tasks;
-        let settings = self.service.settings();
+        let settings = &self.service.settings();
         limit::count("tasks", given.len(), settings.batch_max, "tasks")?;
         if self.draining.is_cancelled() {
             return Err(Error::Draining.into());

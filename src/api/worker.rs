@@ -32,7 +32,7 @@ impl WorkerService for Api {
 
     async fn lease_tasks(&self, request: Request<LeaseTasksRequest>) -> Result<Response<LeaseTasksResponse>, Status> {
         let request = request.into_inner();
-        let settings = self.service.settings();
+        let settings = &self.service.settings();
         limit::at_most("tasks_max", request.tasks_max as usize, settings.batch_max, "tasks")?;
         limit::at_most("request_id", request.request_id.len(), REQUEST_ID_BYTES_MAX, "bytes")?;
         if !request.request_id.is_empty() && request.session.is_none() {
@@ -61,7 +61,7 @@ impl WorkerService for Api {
         &self,
         request: Request<ReportTasksRequest>,
     ) -> Result<Response<ReportTasksResponse>, Status> {
-        let read = report::list("reports", request.into_inner().reports, self.service.settings())?;
+        let read = report::list("reports", request.into_inner().reports, &self.service.settings())?;
         let mut named = Vec::with_capacity(read.len());
         // What names a lease goes to the service in one batch; its answers are put back between the others.
         let waiting: Vec<Result<ReportAck, ReportAck>> = read
@@ -89,10 +89,10 @@ impl WorkerService for Api {
         request: Request<ExtendLeasesRequest>,
     ) -> Result<Response<ExtendLeasesResponse>, Status> {
         let request = request.into_inner();
-        let settings = self.service.settings();
+        let settings = &self.service.settings();
         let resume = request.session.ok_or_else(|| Error::invalid("session", "is required"))?;
         let resume = session::resume(resume).map_err(|e| e.within("session"))?;
-        limit::at_most("lease_ids", request.lease_ids.len(), settings.batch_max, "leases")?;
+        limit::at_most("lease_ids", request.lease_ids.len(), settings.reports_max, "leases")?;
         let asked: Vec<LeaseId> = request.lease_ids.iter().filter_map(|id| lease::id(id)).collect();
         let live = self.service.extend(resume, &asked).await?;
         let kept: Vec<(LeaseId, bool)> = asked.into_iter().zip(live).collect();

@@ -26,7 +26,7 @@ pub const HELP: &str = "\
 Exit codes:
   0  done
   1  the task ended in FAILURE
-  2  wrong usage, or the server found a field invalid
+  2  wrong usage, a configuration that cannot be used, or the server found a field invalid
   3  no such task or queue
   4  no server answers, or it is stopping, full or without its store: repeat later
   5  the time allowed has passed; the task goes on

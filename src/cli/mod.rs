@@ -7,9 +7,13 @@ use std::process::ExitCode;
 pub mod backup;
 #[cfg(feature = "embedded")]
 pub mod bench;
+pub mod config;
+pub mod confirm;
+pub mod dead;
 pub mod demo;
 pub mod exit;
 pub mod failure;
+pub mod filter;
 pub mod leases;
 pub mod output;
 pub mod pending;
@@ -48,6 +52,8 @@ enum Command {
     Pending(pending::Command),
     Leases(leases::Command),
     Workers(workers::Command),
+    Config(config::Command),
+    Dead(dead::Command),
     Work(work::Command),
     Backup(backup::Command),
     Restore(restore::Command),
@@ -72,6 +78,8 @@ impl Cli {
             Command::Pending(command) => command.run().await.into(),
             Command::Leases(command) => command.run().await.into(),
             Command::Workers(command) => command.run().await.into(),
+            Command::Config(command) => command.run().await.into(),
+            Command::Dead(command) => command.run().await.into(),
             Command::Work(command) => command.run().await.into(),
             Command::Backup(command) => command.run().await.into(),
             Command::Restore(command) => command.run().into(),

@@ -1,18 +1,19 @@
 //! `lineshaft serve`: runs a server.
 
 use std::io::Write;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::config::Given;
 use crate::clock::SystemClock;
-use crate::config::{self, Config, Embedded, Sources};
+use crate::config::reload::{self, Look, Reloader};
+use crate::config::{Config, Embedded};
 use crate::failpoint::Failpoints;
 use crate::server::{Server, in_memory, open};
+use crate::service::Service;
 use crate::telemetry;
 
 /// The variable with the plan of failures, for tests.
@@ -26,63 +27,43 @@ const STOPPED_AT_ONCE: i32 = 130;
 /// The first SIGTERM or Ctrl-C drains it, the second stops it at once; nothing that was accepted is lost either way.
 #[derive(Debug, clap::Args)]
 pub struct Command {
-    /// A YAML file; an existing Machinery config.yml will do.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Address and port; port 0 takes a free one [default: 127.0.0.1:7340].
-    #[arg(long, value_name = "ADDR:PORT")]
-    listen: Option<SocketAddr>,
-    /// Directory of the embedded store [default: ./lineshaft-data].
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
+    /// Look at the file every 10 s, and on SIGHUP, and put in force what may change while the server runs.
+    #[arg(long, requires = "config")]
+    reload: bool,
     /// For tests: keep everything in memory, whatever broker and result_backend the configuration names. All tasks, states
     /// and results are lost when this server ends, however it ends.
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
-    /// Listen beyond loopback although nothing is encrypted and nobody is asked who they are.
-    #[arg(long)]
-    insecure: bool,
 }
 
 impl Command {
     /// Serves until a signal comes. Answers 0 after a drain, 1 if the server cannot run, 2 for a configuration that cannot
     /// be used.
     pub async fn run(self) -> ExitCode {
-        let is_ephemeral = self.ephemeral;
-        let loaded = match config::load(self.sources()) {
-            Ok(loaded) => loaded,
+        let (reloader, loaded) = match Reloader::start(self.given.sources()) {
+            Ok(read) => read,
             Err(error) => return told(2, &error),
         };
         if let Err(error) = telemetry::start(&loaded.config.log) {
             return told(2, &error);
         }
-        for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
-        }
-        let embedded = match config::combination(&loaded.config) {
-            _ if is_ephemeral => None,
+        let embedded = match loaded.stores() {
+            _ if self.ephemeral => None,
             Ok(embedded) => Some(embedded),
             Err(error) => return told(2, &error),
         };
-        match serve(&loaded.config, embedded.as_ref()).await {
+        let taken: Vec<String> = loaded.taken().into_iter().map(|shown| shown.key).collect();
+        if !taken.is_empty() {
+            tracing::info!("taken from Machinery's keys in the file: {}", taken.join(", "));
+        }
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        match serve(&loaded.config, embedded.as_ref(), self.reload.then_some(reloader)).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => told(1, &format!("{error:#}")),
-        }
-    }
-
-    fn sources(self) -> Sources {
-        let flags = [
-            ("server.listen", self.listen.map(|addr| addr.to_string())),
-            ("server.data_dir", self.data_dir.map(|dir| dir.to_string_lossy().into_owned())),
-            ("server.insecure", self.insecure.then(|| "true".to_owned())),
-        ];
-        Sources {
-            file: self.config,
-            // A variable that is not UTF-8 is none of ours.
-            environment: std::env::vars_os()
-                .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
-                .collect(),
-            flags: flags.into_iter().filter_map(|(key, text)| Some((key, text?))).collect(),
         }
     }
 }
@@ -94,12 +75,15 @@ fn told(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
 }
 
 /// Serves from the embedded store, or from memory if there is none.
-async fn serve(config: &Config, embedded: Option<&Embedded>) -> anyhow::Result<()> {
+async fn serve(config: &Config, embedded: Option<&Embedded>, reloader: Option<Reloader>) -> anyhow::Result<()> {
     let plan = std::env::var(FAILPOINTS).unwrap_or_default();
     let failpoints = Failpoints::parse(&plan).map_err(anyhow::Error::msg)?;
     // Before anything is opened, so that a signal that comes meanwhile is kept.
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    // Only a server that reloads takes it for a request: any other ends with its terminal.
+    let reloader = reloader.map(|r| signal(SignalKind::hangup()).map(|hangup| (r, hangup))).transpose();
+    let reloader = reloader.context("cannot wait for SIGHUP")?;
     let clock = Arc::new(SystemClock);
     let stores = match embedded {
         // Reading a large store takes a while, and nothing else has to run meanwhile.
@@ -116,6 +100,11 @@ async fn serve(config: &Config, embedded: Option<&Embedded>) -> anyhow::Result<(
         None => tracing::warn!(addr = %server.addr(), "serving from memory: everything is lost when this server ends"),
     }
 
+    // Ends with the process: a change while the server drains does no harm.
+    if let Some((reloader, hangup)) = reloader {
+        tokio::spawn(keep_reading(reloader, hangup, server.service().clone()));
+    }
+
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut running = std::pin::pin!(server.run(async { drop(stopped.await) }));
     tokio::select! {
@@ -129,5 +118,52 @@ async fn serve(config: &Config, embedded: Option<&Embedded>) -> anyhow::Result<(
         end = &mut running => Ok(end?),
         _ = terminate.recv() => std::process::exit(STOPPED_AT_ONCE),
         _ = interrupt.recv() => std::process::exit(STOPPED_AT_ONCE),
+    }
+}
+
+/// Looks at the configuration again and again, for as long as the process runs.
+async fn keep_reading(mut reloader: Reloader, mut hangup: Signal, service: Service) {
+    let mut often = tokio::time::interval(reload::PERIOD);
+    often.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let asked = tokio::select! {
+            _ = often.tick() => false,
+            heard = hangup.recv() => heard.is_some(),
+        };
+        // A file on a network disk may take its time, and the runtime has calls to answer.
+        let looked = tokio::task::spawn_blocking(move || {
+            let look = reloader.look(asked);
+            (reloader, look)
+        });
+        let Ok((back, look)) = looked.await else {
+            tracing::error!("the configuration is not read any more: reading it failed");
+            return;
+        };
+        reloader = back;
+        match look {
+            Look::Same => {}
+            Look::Refused(error) => {
+                tracing::error!(%error, "the configuration is not changed: the file cannot be used")
+            }
+            Look::Changed { config, differences, warnings } => {
+                if let Err(error) = telemetry::set_level(&config.log.level) {
+                    tracing::error!(error, "the level of the log is not changed");
+                }
+                service.reconfigure(config.settings());
+                for warning in warnings {
+                    tracing::warn!("{warning}");
+                }
+                for change in &differences {
+                    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "unset".to_owned());
+                    let (key, from, to) = (&change.key, text(&change.from), text(&change.to));
+                    if change.is_live {
+                        tracing::info!(key, from, to, "configuration changed");
+                    } else {
+                        tracing::warn!(key, from, to, "configuration changed; in force after the next start");
+                    }
+                }
+                tracing::info!(differences = differences.len(), "configuration read again");
+            }
+        }
     }
 }

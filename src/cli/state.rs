@@ -109,7 +109,8 @@ pub fn failure_text(state: &TaskState) -> String {
     if state.error.is_empty() { reason.into() } else { format!("{} ({reason})", state.error) }
 }
 
-fn reason_name(reason: FailureReason) -> &'static str {
+/// The reason, without its prefix.
+pub fn reason_name(reason: FailureReason) -> &'static str {
     reason.as_str_name().trim_start_matches("FAILURE_REASON_")
 }
 

@@ -1,47 +1,18 @@
 //! Which keys there are, ours and Machinery's, and which one was meant.
 
-use figment::value::{Dict, Value};
+use figment::value::Value;
 
-use super::{Config, ConfigError};
+use super::yaml::Found;
+use super::{Config, ConfigError, Queue, machinery};
 
-/// Keys of a Machinery `config.yml`, and its sections, that this version does not use yet. Tolerated, with a warning, so
-/// that such a file starts the server.
-pub(super) const NOT_USED_YET: [&str; 7] =
-    ["lock", "multiple_broker_separator", "no_unix_signals", "amqp", "sqs", "redis", "dynamodb"];
+/// No known key is nearly as long; what is longer resembles none, and is cut where it is quoted.
+const KEY_BYTES_MAX: usize = 100;
 
-/// Machinery's variables that this version does not use yet; tolerated likewise. By their exact names: what else begins with
-/// `REDIS_` or `AMQP_` belongs to other programs. `MULTIPLE_BROKEN_SEPARATOR` is Machinery's own spelling.
-pub(super) const VARIABLES_NOT_USED_YET: [&str; 26] = [
-    "LOCK",
-    "MULTIPLE_BROKEN_SEPARATOR",
-    "NO_UNIX_SIGNALS",
-    "AMQP_EXCHANGE",
-    "AMQP_EXCHANGE_TYPE",
-    "AMQP_BINDING_KEY",
-    "AMQP_PREFETCH_COUNT",
-    "AMQP_QUEUE_DECLARE_ARGS",
-    "AMQP_QUEUE_BINDING_ARGS",
-    "AMQP_AUTO_DELETE",
-    "AMQP_DELAYED_QUEUE",
-    "SQS_WAIT_TIME_SECONDS",
-    "SQS_VISIBILITY_TIMEOUT",
-    "REDIS_MAX_IDLE",
-    "REDIS_MAX_ACTIVE",
-    "REDIS_IDLE_TIMEOUT",
-    "REDIS_WAIT",
-    "REDIS_READ_TIMEOUT",
-    "REDIS_WRITE_TIMEOUT",
-    "REDIS_CONNECT_TIMEOUT",
-    "REDIS_NORMAL_TASKS_POLL_PERIOD",
-    "REDIS_DELAYED_TASKS_POLL_PERIOD",
-    "REDIS_DELAYED_TASKS_KEY",
-    "REDIS_MASTER_NAME",
-    "REDIS_CLUSTER_MODE",
-    "TASK_STATES_TABLE",
-];
+/// The section whose keys are names of queues.
+const QUEUES: &str = "queues";
 
-/// Sections and keys of ours, in order: (`""` for the top, key).
-pub(super) fn ours() -> Vec<(String, String)> {
+/// Sections and keys, Machinery's and ours, in order: (`""` for the top, key).
+pub(super) fn known() -> Vec<(String, String)> {
     let Ok(Value::Dict(_, top)) = Value::serialize(Config::default()) else { return Vec::new() };
     let mut keys = Vec::new();
     for (key, value) in top {
@@ -58,54 +29,84 @@ pub(super) fn dotted(section: &str, key: &str) -> String {
     if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") }
 }
 
-/// Takes what is tolerated out of `found` and answers its names.
+/// Refuses keys that nobody knows, and takes out what is written without a value: `leases:` says nothing.
 ///
 /// # Errors
 /// A key that nobody knows, with the nearest one that is known.
-pub(super) fn sift(origin: &str, found: &mut Dict) -> Result<Vec<String>, ConfigError> {
-    let ours = ours();
-    let mut tolerated = Vec::new();
-    let sections: Vec<String> = found.keys().cloned().collect();
-    for key in sections {
-        if NOT_USED_YET.contains(&key.as_str()) {
-            found.remove(&key);
-            tolerated.push(key);
-            continue;
+pub(super) fn sift(origin: &str, found: &mut Found) -> Result<(), ConfigError> {
+    let all = known();
+    let at = |path: &[&str]| {
+        let path: Vec<String> = path.iter().map(|part| (*part).to_owned()).collect();
+        found.keys.get(&path).map_or_else(|| origin.to_owned(), |(line, column)| format!("{origin}:{line}:{column}"))
+    };
+    for (key, value) in &mut found.values {
+        let is_section = key == QUEUES || all.iter().any(|(section, _)| section == key);
+        let is_key = all.iter().any(|(section, k)| section.is_empty() && k == key);
+        if !is_section && !is_key {
+            return Err(unknown(&at(&[key]), key.clone(), &all));
         }
-        let is_section = ours.iter().any(|(section, _)| *section == key);
-        let is_key = ours.iter().any(|(section, k)| section.is_empty() && *k == key);
-        match found.get(&key) {
-            Some(Value::Dict(_, inner)) if is_section => {
-                for inner_key in inner.keys() {
-                    let full = dotted(&key, inner_key);
-                    if !ours.iter().any(|(section, k)| *section == key && k == inner_key) {
-                        return Err(unknown(origin, full, &ours));
-                    }
-                }
+        if is_section && !matches!(value, Value::Dict(..) | Value::Empty(..)) {
+            return Err(no_section(&at(&[key]), key));
+        }
+        machinery::truth_in_file("", key, value);
+        let Value::Dict(_, inner) = value else { continue };
+        for (inner_key, value) in inner.iter_mut() {
+            if key == QUEUES {
+                queue(&at, inner_key, value)?;
+            } else if !all.iter().any(|(section, k)| section == key && k == inner_key) {
+                return Err(unknown(&at(&[key, inner_key]), dotted(key, inner_key), &all));
             }
-            // An empty section is written `leases:` and read as null.
-            Some(Value::Empty(..)) if is_section => drop(found.remove(&key)),
-            Some(_) if is_key || is_section => {}
-            _ => return Err(unknown(origin, key, &ours)),
+            machinery::truth_in_file(key, inner_key, value);
+        }
+        inner.retain(|_, value| !matches!(value, Value::Empty(..)));
+    }
+    found.values.retain(|_, value| !matches!(value, Value::Empty(..)));
+    Ok(())
+}
+
+// Under `queues` stand names, and under each name the keys of a queue.
+fn queue(at: &dyn Fn(&[&str]) -> String, name: &str, value: &Value) -> Result<(), ConfigError> {
+    let given = match value {
+        Value::Dict(_, given) => given,
+        Value::Empty(..) => return Ok(()),
+        _ => return Err(no_section(&at(&[QUEUES, name]), &dotted(QUEUES, name))),
+    };
+    let Ok(Value::Dict(_, known)) = Value::serialize(Queue::default()) else { return Ok(()) };
+    match given.keys().find(|key| !known.contains_key(*key)) {
+        None => Ok(()),
+        Some(key) => {
+            let known: Vec<_> = known.into_keys().map(|key| (format!("{QUEUES}.{name}"), key)).collect();
+            Err(unknown(&at(&[QUEUES, name, key]), format!("{QUEUES}.{name}.{key}"), &known))
         }
     }
-    Ok(tolerated)
+}
+
+// Refused here, since figment would take a list for a section, its items in the order of the fields.
+fn no_section(at: &str, key: &str) -> ConfigError {
+    ConfigError::Unreadable(format!(
+        "{at}: {key}: must be a section: keys and values, each on a line of its own under it"
+    ))
 }
 
 /// The error for a key that nobody knows.
-pub(super) fn unknown(origin: &str, key: String, ours: &[(String, String)]) -> ConfigError {
-    let sections = ours.iter().map(|(section, _)| section.clone()).filter(|s| !s.is_empty());
-    let all = ours.iter().map(|(section, k)| dotted(section, k)).chain(sections);
+pub(super) fn unknown(origin: &str, key: String, all: &[(String, String)]) -> ConfigError {
+    let sections = all.iter().map(|(section, _)| section.clone()).filter(|s| !s.is_empty()).chain([QUEUES.to_owned()]);
+    let names = all.iter().map(|(section, k)| dotted(section, k)).chain(sections);
+    let origin = origin.to_owned();
+    if key.len() > KEY_BYTES_MAX {
+        let cut = &key[..key.floor_char_boundary(KEY_BYTES_MAX)];
+        return ConfigError::UnknownKey { origin, key: format!("{cut}…"), nearest: None };
+    }
     // A key under no section may be one that belongs under one.
     let last = |k: &str| k.rsplit('.').next().unwrap_or(k).to_owned();
     let distance_to = |known: &String| {
         let whole = distance(&key, known);
         if key.contains('.') { whole } else { whole.min(distance(&key, &last(known)) + 1) }
     };
-    let nearest = all.map(|known| (distance_to(&known), known)).min();
+    let nearest = names.map(|known| (distance_to(&known), known)).min();
     // Beyond a third of its length a resemblance is chance.
     let nearest = nearest.filter(|(d, _)| *d <= key.len() / 3 + 1).map(|(_, known)| known);
-    ConfigError::UnknownKey { origin: origin.to_owned(), key, nearest }
+    ConfigError::UnknownKey { origin, key, nearest }
 }
 
 /// Letters to be added, left out or changed to make one of the other (Levenshtein).
@@ -130,7 +131,7 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_answered_with_the_nearest_one() {
-        let nearest = |key: &str| match unknown("f", key.to_owned(), &ours()) {
+        let nearest = |key: &str| match unknown("f", key.to_owned(), &known()) {
             ConfigError::UnknownKey { nearest, .. } => nearest,
             other => panic!("{other}"),
         };

@@ -20,6 +20,9 @@ pub struct Leases {
     pub silence_max: Span,
     /// After this many attempts that ended in dead workers a task is set aside: 1 to 1,000. Default 3. Since 0.1.
     pub lost_max: u32,
+    /// True: tasks that end in FAILURE are set aside too, with their body, until they are requeued or deleted: they take
+    /// room on disk as long. Those whose workers died, and bodies that are no task, always are. Default false. Since 0.1.
+    pub keep_failed: bool,
 }
 
 impl Default for Leases {
@@ -29,6 +32,7 @@ impl Default for Leases {
             lease_duration: Span::seconds(30),
             silence_max: Span::seconds(45),
             lost_max: 3,
+            keep_failed: false,
         }
     }
 }
@@ -41,7 +45,7 @@ impl Leases {
             if Duration::from(span) < 2 * heartbeat {
                 // One heartbeat may always be late.
                 let range = format!("at least twice leases.heartbeat_interval ({})", self.heartbeat_interval);
-                return Err(ConfigError::OutOfRange { key, value: span.to_string(), range });
+                return Err(ConfigError::OutOfRange { key: key.to_owned(), value: span.to_string(), range });
             }
             within(key, span, Span::seconds(0), Span::seconds(3600))?;
         }

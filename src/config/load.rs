@@ -1,14 +1,14 @@
 //! Reading the sources, in their order.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use figment::providers::{Format, Serialized};
+use figment::providers::Serialized;
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Figment, Metadata, Profile, Provider};
-use serde_saphyr::figment::Yaml;
 
-use super::keys::{self, VARIABLES_NOT_USED_YET};
-use super::{Config, ConfigError};
+use super::origin::{self, Origin, Origins, Shown};
+use super::yaml::{self, Found};
+use super::{Config, ConfigError, Embedded, keys, machinery, stores};
 
 /// Where values come from, beside the defaults.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +21,24 @@ pub struct Sources {
     pub flags: Vec<(&'static str, String)>,
 }
 
+impl Sources {
+    /// The variables of this process; one that is not UTF-8 is none of ours.
+    pub fn environment() -> Vec<(String, String)> {
+        let utf8 = |(name, text): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, text.into_string().ok()?))
+        };
+        std::env::vars_os().filter_map(utf8).collect()
+    }
+
+    /// The file's bytes, if a file is named.
+    ///
+    /// # Errors
+    /// [`ConfigError::Unreadable`].
+    pub(super) fn bytes(&self) -> Result<Option<Vec<u8>>, ConfigError> {
+        self.file.as_deref().map(yaml::bytes_of).transpose()
+    }
+}
+
 /// A configuration that was read and found good.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -28,71 +46,111 @@ pub struct Loaded {
     pub config: Config,
     /// What the operator should know, a sentence each.
     pub warnings: Vec<String>,
+    origins: Origins,
+}
+
+impl Loaded {
+    /// Every value with its origin, in order of the keys, secrets redacted.
+    pub fn values(&self) -> Vec<Shown> {
+        origin::shown(&self.config, &self.origins)
+    }
+
+    /// What was taken over from Machinery's keys in the file: each with its value, secrets redacted, in order of the keys.
+    pub fn taken(&self) -> Vec<Shown> {
+        let ones = |shown: &Shown| {
+            let (section, key) = shown.key.split_once('.').unwrap_or(("", &shown.key));
+            matches!(shown.origin, Origin::File { .. })
+                && (machinery::is_section(section) || machinery::is_ones(section, key))
+        };
+        self.values().into_iter().filter(ones).collect()
+    }
+
+    /// The stores that it names.
+    ///
+    /// # Errors
+    /// [`ConfigError::At`] or [`ConfigError::Refused`]: a store that is not in this build or not in this version, or stores
+    /// that do not go together.
+    pub fn stores(&self) -> Result<Embedded, ConfigError> {
+        stores::combination(&self.config).map_err(|error| at(&self.origins, error))
+    }
 }
 
 /// Reads and checks a configuration.
 ///
 /// # Errors
-/// [`ConfigError`]: a file that cannot be read, an unknown key, a value of another type or out of its range.
-pub fn load(sources: Sources) -> Result<Loaded, ConfigError> {
-    let mut warnings = Vec::new();
+/// [`ConfigError`]: a file that cannot be read, an unknown key, a value of another type or out of its range; with file,
+/// line and column, or the variable or flag, wherever one is to blame.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
+    let bytes = sources.bytes()?;
+    from_bytes(sources, bytes.as_deref())
+}
+
+/// As [`load`], the file being read already.
+pub(super) fn from_bytes(sources: &Sources, bytes: Option<&[u8]>) -> Result<Loaded, ConfigError> {
     let mut figment = Figment::from(Serialized::defaults(Config::default()));
-    if let Some(file) = sources.file {
-        let origin = file.display().to_string();
-        let mut found = read_file(&file)?;
-        for key in keys::sift(&origin, &mut found)? {
-            warnings.push(format!("{origin}: {key} is Machinery's and not used yet"));
-        }
-        figment = figment.merge(Values { name: origin, values: found });
+    let mut origins = Origins::new();
+    if let (Some(file), Some(bytes)) = (&sources.file, bytes) {
+        let name = file.display().to_string();
+        let mut found = yaml::read(&name, bytes)?;
+        keys::sift(&name, &mut found)?;
+        placed(file, &found, &mut origins);
+        figment = figment.merge(Values(found.values));
     }
-    let environment = from_environment(&sources.environment, &mut warnings)?;
-    figment = figment.merge(Values { name: "the environment".to_owned(), values: environment });
+    figment = figment.merge(Values(from_environment(&sources.environment, &mut origins)?));
     let mut flags = Dict::new();
-    for (key, text) in sources.flags {
-        let (section, key) = key.split_once('.').unwrap_or(("", key));
-        insert(&mut flags, section, key, value(section, key, &text));
+    for (full, text) in &sources.flags {
+        let (section, key) = full.split_once('.').unwrap_or(("", full));
+        insert(&mut flags, section, key, value(section, key, text));
+        origins.insert((*full).to_owned(), Origin::Flag(format!("--{}", key.replace('_', "-"))));
     }
-    figment = figment.merge(Values { name: "the command line".to_owned(), values: flags });
+    figment = figment.merge(Values(flags));
 
-    let config: Config = figment.extract().map_err(|e| ConfigError::Unreadable(described(&e)))?;
-    config.check()?;
-    Ok(Loaded { config, warnings })
+    let mut config: Config = figment.extract().map_err(|e| described(&origins, e))?;
+    config.check().map_err(|error| at(&origins, error))?;
+    let warnings = machinery::settle(&mut config);
+    let warnings = warnings.into_iter().map(|(key, text)| format!("{}{key}: {text}", before(&origins, key))).collect();
+    Ok(Loaded { config, warnings, origins })
 }
 
-fn read_file(file: &std::path::Path) -> Result<Dict, ConfigError> {
-    let unreadable = |why: String| ConfigError::Unreadable(format!("{}: {why}", file.display()));
-    // Read here, since figment takes a file that is not there for an empty one.
-    let text = std::fs::read_to_string(file).map_err(|e| unreadable(e.to_string()))?;
-    if text.trim().is_empty() {
-        return Ok(Dict::new());
+fn placed(file: &Path, found: &Found, origins: &mut Origins) {
+    for (path, (line, column)) in &found.places {
+        let origin = Origin::File { file: file.to_owned(), line: *line, column: *column };
+        origins.insert(path.join("."), origin);
     }
-    let data = Yaml::string(&text).data().map_err(|e| unreadable(e.to_string()))?;
-    Ok(data.into_iter().next().map(|(_, dict)| dict).unwrap_or_default())
 }
 
-fn from_environment(variables: &[(String, String)], warnings: &mut Vec<String>) -> Result<Dict, ConfigError> {
-    let ours = keys::ours();
-    let variable = |section: &str, key: &str| match section {
-        "" => key.to_uppercase(),
-        section => format!("LINESHAFT_{}_{}", section, key).to_uppercase(),
-    };
+fn from_environment(variables: &[(String, String)], origins: &mut Origins) -> Result<Dict, ConfigError> {
+    let all = keys::known();
+    let ours = || all.iter().filter(|(section, _)| !section.is_empty() && !machinery::is_section(section));
     let mut found = Dict::new();
-    // An empty variable is one that is not set: that is how container tools write it.
-    for (name, text) in variables.iter().filter(|(_, text)| !text.is_empty()) {
-        if let Some((section, key)) = ours.iter().find(|(section, key)| variable(section, key) == *name) {
-            insert(&mut found, section, key, value(section, key, text));
+    let mut separator: Option<&str> = None;
+    // An empty variable is one that is not set: that is how container tools write it. Those of Machinery that have their
+    // section's name before them come last and win, as there.
+    let mut set: Vec<&(String, String)> = variables.iter().filter(|(_, text)| !text.is_empty()).collect();
+    set.sort_by_key(|(name, _)| machinery::of_variable(name).is_some_and(|key| key.2 != name));
+    for (name, text) in set {
+        if let Some((section, key, _, kind)) = machinery::of_variable(name) {
+            if *key == "multiple_broker_separator" && separator.replace(text).is_some_and(|other| other != text) {
+                return Err(ConfigError::Unreadable(
+                    "MULTIPLE_BROKEN_SEPARATOR and MULTIPLE_BROKER_SEPARATOR are two spellings of one variable and say \
+                     different things"
+                        .to_owned(),
+                ));
+            }
+            insert(&mut found, section, key, machinery::value(*kind, text));
+            origins.insert(keys::dotted(section, key), Origin::Variable(name.clone()));
             continue;
         }
-        let of_section = |section: &str| name.starts_with(&format!("LINESHAFT_{}_", section.to_uppercase()));
-        if let Some((section, _)) = ours.iter().find(|(section, _)| !section.is_empty() && of_section(section)) {
-            let key = name.strip_prefix(&format!("LINESHAFT_{}_", section.to_uppercase())).unwrap_or(name);
-            if is_service_link(key) {
-                continue;
-            }
-            return Err(keys::unknown("the environment", keys::dotted(section, &key.to_lowercase()), &ours));
-        }
-        if VARIABLES_NOT_USED_YET.contains(&name.as_str()) {
-            warnings.push(format!("the environment: {name} is Machinery's and not used yet"));
+        let of_section = |section: &str| name.strip_prefix(&format!("LINESHAFT_{}_", section.to_uppercase()));
+        let Some((section, rest)) = ours().find_map(|(section, _)| Some((section, of_section(section)?))) else {
+            continue;
+        };
+        let key = rest.to_lowercase();
+        if ours().any(|(s, k)| s == section && *k == key) && rest.to_uppercase() == rest {
+            insert(&mut found, section, &key, value(section, &key, text));
+            origins.insert(keys::dotted(section, &key), Origin::Variable(name.clone()));
+        } else if !is_service_link(rest) {
+            return Err(keys::unknown(name, keys::dotted(section, &key), &all));
         }
     }
     Ok(found)
@@ -104,13 +162,11 @@ fn is_service_link(key: &str) -> bool {
     key == "PORT" || ["PORT_", "SERVICE_HOST", "SERVICE_PORT"].iter().any(|start| key.starts_with(start))
 }
 
-/// A text from the environment or the command line as the value of its key: only what is a number or a truth in the
-/// defaults is read as one, so that a queue may be called `123`.
+/// A text from the environment or the command line as the value of a key of ours: only what is a number or a truth in the
+/// defaults is read as one, so that a directory may be called `123`.
 fn value(section: &str, key: &str, text: &str) -> Value {
-    let is_text = matches!((section, key), ("", "broker" | "result_backend" | "default_queue"))
-        || matches!((section, key), ("server", "listen" | "data_dir") | ("log", _));
     let plain = |text: &str| Value::String(Tag::Default, text.to_owned());
-    if is_text {
+    if matches!((section, key), ("server", "listen" | "data_dir") | ("log", _)) {
         return plain(text);
     }
     match (text.parse::<u64>(), text.parse::<bool>()) {
@@ -131,36 +187,72 @@ fn insert(dict: &mut Dict, section: &str, key: &str, value: Value) {
     }
 }
 
-// Every error of figment, with the key and where its value came from; never the value itself, which may hold a password.
-fn described(errors: &figment::Error) -> String {
-    let one = |e: figment::Error| {
-        let origin = e.metadata.as_ref().map(|m| format!("{}: ", m.name)).unwrap_or_default();
-        format!("{origin}{}: {}", e.path.join("."), without_value(&e.kind))
-    };
-    errors.clone().into_iter().map(one).collect::<Vec<_>>().join("; ")
+/// The error with whoever is to blame for its key.
+fn at(origins: &Origins, error: ConfigError) -> ConfigError {
+    let origin = error.key().and_then(|key| origin_of(origins, key));
+    match origin {
+        Some(origin) => ConfigError::At { origin: origin.to_string(), error: Box::new(error) },
+        None => error,
+    }
+}
+
+// Of the key, else of the section it stands in.
+fn origin_of<'a>(origins: &'a Origins, key: &str) -> Option<&'a Origin> {
+    let above = || key.rsplit_once('.').and_then(|(above, _)| origin_of(origins, above));
+    origins.get(key).or_else(above)
+}
+
+fn before(origins: &Origins, key: &str) -> String {
+    origin_of(origins, key).map(|origin| format!("{origin}: ")).unwrap_or_default()
+}
+
+// The first error of figment, with the key and where its value came from; never the value itself, which may hold a password.
+fn described(origins: &Origins, error: figment::Error) -> ConfigError {
+    let key = error.path.join(".");
+    ConfigError::Unreadable(format!("{}{key}: {}", before(origins, &key), without_value(&error.kind)))
 }
 
 fn without_value(kind: &figment::error::Kind) -> String {
     use figment::error::Kind;
     match kind {
-        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => format!("must be {expected}"),
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => format!("must be {}", people(expected)),
+        Kind::UnknownVariant(_, known) => format!("must be one of {}", known.join(", ")),
+        // The standard library's word on addresses.
+        Kind::Message(text) if text == "invalid socket address syntax" => {
+            "must be an address and a port, as 127.0.0.1:7340".to_owned()
+        }
+        Kind::InvalidLength(_, expected) => format!("must be {expected}"),
         other => other.to_string(),
     }
 }
 
-// One source: its values, and the name that errors give it.
-struct Values {
-    name: String,
-    values: Dict,
+// What a type is to those who write configurations.
+fn people(expected: &str) -> String {
+    match expected {
+        "u32" => format!("a whole number from 0 to {}", u32::MAX),
+        "u64" | "usize" => "a whole number, 0 or more".to_owned(),
+        "bool" | "a boolean" => "true or false".to_owned(),
+        "string" | "a string" => "a text; put it in quotes".to_owned(),
+        "path string" => "a path".to_owned(),
+        "a map" => "keys and values, each on a line of its own".to_owned(),
+        section if section.starts_with("struct ") => {
+            "a section: keys and values, each on a line of its own under it".to_owned()
+        }
+        other => other.to_owned(),
+    }
 }
 
+// One source.
+struct Values(Dict);
+
 impl Provider for Values {
+    // Figment's own idea of origins is coarser than ours.
     fn metadata(&self) -> Metadata {
-        Metadata::named(self.name.clone())
+        Metadata::default()
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        Ok(Profile::Default.collect(self.values.clone()))
+        Ok(Profile::Default.collect(self.0.clone()))
     }
 }
 
@@ -173,7 +265,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.yml");
         std::fs::write(&file, yaml).unwrap();
-        load(Sources {
+        load(&Sources {
             file: Some(file),
             environment: environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
             flags: flags.iter().map(|(k, v)| (*k, (*v).to_owned())).collect(),
@@ -198,34 +290,107 @@ mod tests {
     }
 
     #[test]
-    fn a_machinery_file_is_read_and_what_is_not_used_yet_said() {
-        let yaml = "broker: 'embedded:d'\nresults_expire_in: 60\namqp:\n  exchange: e\nredis:\n  max_idle: 3\nno_unix_signals: true\n";
-        let loaded = from(yaml, &[("AMQP_EXCHANGE", "e"), ("AMQP_URL", "u"), ("HOME", "h")], &[]).unwrap();
-        assert_eq!(loaded.config.results_expire_in, Some(60));
-        assert_eq!(loaded.warnings.len(), 4, "{:?}", loaded.warnings);
-        assert!(loaded.warnings.iter().all(|w| w.ends_with("not used yet")));
+    fn a_machinery_file_is_read_and_what_is_not_used_said() {
+        let yaml = "broker: 'embedded:d'\nresults_expire_in: 60\namqp:\n  exchange: e\n  queue_binding_args: {a: 1, b: c, d: yes}\nredis:\n  max_idle: 3\nno_unix_signals: yes\n";
+        let loaded = from(yaml, &[("AMQP_EXCHANGE_TYPE", "topic"), ("AMQP_URL", "u"), ("HOME", "h")], &[]).unwrap();
+        let config = &loaded.config;
+        assert_eq!(config.results_expire_in, Some(60));
+        assert_eq!((config.amqp.exchange.as_deref(), config.amqp.exchange_type.as_deref()), (Some("e"), Some("topic")));
+        assert_eq!(config.amqp.queue_binding_args.as_ref().unwrap()["a"], crate::config::Argument::Whole(1));
+        assert_eq!((config.redis.max_idle, config.no_unix_signals), (Some(3), Some(true)));
+        let warned: Vec<&str> = loaded.warnings.iter().map(|w| w.split(": ").nth(1).unwrap()).collect();
+        assert_eq!(warned, ["amqp", "redis", "no_unix_signals"], "{:?}", loaded.warnings);
+        let taken: Vec<String> = loaded.taken().into_iter().map(|shown| shown.key).collect();
+        assert_eq!(
+            taken,
+            [
+                "amqp.exchange",
+                "amqp.queue_binding_args.a",
+                "amqp.queue_binding_args.b",
+                "amqp.queue_binding_args.d",
+                "broker",
+                "no_unix_signals",
+                "redis.max_idle",
+                "results_expire_in"
+            ]
+        );
+    }
+
+    #[test]
+    fn machinerys_variables_are_read_as_its_library_reads_them() {
+        let loaded = from(
+            "",
+            &[
+                ("BROKER", "embedded:d"),
+                ("MULTIPLE_BROKEN_SEPARATOR", ";"),
+                ("AMQP_PREFETCH_COUNT", "7"),
+                ("AMQP_AUTO_DELETE", "T"),
+                ("AMQP_QUEUE_BINDING_ARGS", "x-match:any, image:png"),
+                ("REDIS_CLUSTER_MODE", "0"),
+                ("REDIS_DELAYED_TASKS_KEY", "123"),
+                ("GROUP_METAS_TABLE", "g"),
+                ("REDIS_MAX_IDLE", "1"),
+                ("REDIS_REDIS_MAX_IDLE", "2"),
+                ("SQS_WAIT_TIME_SECONDS", "30"),
+            ],
+            &[],
+        );
+        let loaded = loaded.unwrap();
+        let config = &loaded.config;
+        assert_eq!(config.multiple_broker_separator.as_deref(), Some(";"));
+        assert_eq!((config.amqp.prefetch_count, config.amqp.auto_delete), (Some(7), Some(true)));
+        let args = config.amqp.queue_binding_args.as_ref().unwrap();
+        assert_eq!(args["image"], crate::config::Argument::Text("png".to_owned()));
+        assert_eq!((config.redis.cluster_mode, config.redis.max_idle), (Some(false), Some(2)));
+        assert_eq!(config.redis.delayed_tasks_key.as_deref(), Some("123"));
+        assert_eq!(config.dynamodb.group_metas_table.as_deref(), Some("g"));
+        assert_eq!(config.sqs.receive_wait_time_seconds, Some(20));
+        let first = &loaded.warnings[0];
+        assert!(
+            first.starts_with("SQS_WAIT_TIME_SECONDS: sqs.receive_wait_time_seconds: SQS waits at most 20 s"),
+            "{first}"
+        );
+        let both = [("MULTIPLE_BROKEN_SEPARATOR", ";"), ("MULTIPLE_BROKER_SEPARATOR", ",")];
+        assert!(from("", &both, &[]).unwrap_err().to_string().contains("two spellings"));
+        assert_eq!(from("", &both[1..], &[]).unwrap().config.multiple_broker_separator.as_deref(), Some(","));
+    }
+
+    #[test]
+    fn every_value_has_its_origin_and_no_secret() {
+        let yaml = "broker: 'redis://:secret@h:1'\nleases:\n  lost_max: 5\nqueues:\n  a.b:\n    weight: 3\n";
+        let env = [("RESULT_BACKEND", "redis://:secret@h:1"), ("LINESHAFT_LIMITS_BATCH_MAX", "7")];
+        let loaded = from(yaml, &env, &[("server.data_dir", "d")]).unwrap();
+        let values = loaded.values();
+        assert!(!format!("{values:?}").contains("secret"));
+        let told = |key: &str| {
+            let shown = values.iter().find(|s| s.key == key).unwrap();
+            let origin = shown.origin.to_string();
+            (shown.value.clone().unwrap_or_default(), origin.rsplit('/').next().unwrap_or_default().to_owned())
+        };
+        let own = |value: &str, origin: &str| (value.to_owned(), origin.to_owned());
+        assert_eq!(told("broker"), own("redis://[redacted]@h:1", "config.yml:1:9"));
+        assert_eq!(told("leases.lost_max"), own("5", "config.yml:3:13"));
+        assert_eq!(told("queues.a.b.weight"), own("3", "config.yml:6:13"));
+        assert_eq!(told("limits.batch_max"), own("7", "LINESHAFT_LIMITS_BATCH_MAX"));
+        assert_eq!(told("server.data_dir"), own("d", "--data-dir"));
+        assert_eq!(told("leases.heartbeat_interval"), own("10s", "default"));
+        assert_eq!(told("amqp.exchange"), own("", "default"));
     }
 
     #[test]
     fn what_cannot_be_used_is_refused_with_its_origin_key_and_the_right_form() {
-        let told = |yaml: &str, env: &[(&str, &str)]| from(yaml, env, &[]).unwrap_err().to_string();
-        let text = told("leases:\n  hartbeat_interval: 1s\n", &[]);
-        assert!(
-            text.ends_with(r#"no key "leases.hartbeat_interval" is known; did you mean "leases.heartbeat_interval"?"#),
-            "{text}"
+        let told = |env: &[(&str, &str)]| from("", env, &[]).unwrap_err().to_string();
+        let text = told(&[("LINESHAFT_LIMITS_BATCHMAX", "1")]);
+        assert_eq!(
+            text,
+            r#"LINESHAFT_LIMITS_BATCHMAX: no key "limits.batchmax" is known; did you mean "limits.batch_max"?"#
         );
-        let text = told("", &[("LINESHAFT_LIMITS_BATCHMAX", "1")]);
-        assert_eq!(text, r#"the environment: no key "limits.batchmax" is known; did you mean "limits.batch_max"?"#);
-        let text = told("leases:\n  heartbeat_interval: soon\n", &[]);
-        assert!(text.contains("leases.heartbeat_interval") && text.contains("10s"), "{text}");
-        let text = told("", &[("LINESHAFT_LEASES_LOST_MAX", "many")]);
-        assert_eq!(text, "the environment: leases.lost_max: must be u32");
-        let text = told("leases: 3\n", &[]);
-        assert!(text.contains("leases"), "{text}");
-        let text = told("a: [1,\n", &[]);
-        assert!(text.contains("config.yml"), "{text}");
-        let text = told("", &[("LINESHAFT_LIMITS_HEADERS_MAX", "10001")]);
-        assert_eq!(text, "limits.headers_max is 10001, it must be 0 to 10000");
+        let text = told(&[("LINESHAFT_LEASES_LOST_MAX", "many")]);
+        assert_eq!(text, "LINESHAFT_LEASES_LOST_MAX: leases.lost_max: must be a whole number from 0 to 4294967295");
+        let text = told(&[("LINESHAFT_LIMITS_HEADERS_MAX", "10001")]);
+        assert_eq!(text, "LINESHAFT_LIMITS_HEADERS_MAX: limits.headers_max is 10001, it must be 0 to 10000");
+        let text = told(&[("NO_UNIX_SIGNALS", "maybe")]);
+        assert_eq!(text, "NO_UNIX_SIGNALS: no_unix_signals: must be true or false");
     }
 
     #[test]
@@ -238,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_there_is_an_error_and_an_empty_one_is_not() {
-        let missing = load(Sources { file: Some("/nonexistent/config.yml".into()), ..Sources::default() });
+        let missing = load(&Sources { file: Some("/nonexistent/config.yml".into()), ..Sources::default() });
         assert!(missing.unwrap_err().to_string().starts_with("/nonexistent/config.yml: "));
         assert_eq!(from("", &[], &[]).unwrap().config, Config::default());
         assert_eq!(from("# nothing\n", &[], &[]).unwrap().config, Config::default());

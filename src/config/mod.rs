@@ -2,17 +2,30 @@
 //! wins. One struct per section.
 //!
 //! At the top stand the keys of a Machinery `config.yml`, with its names and its variables, so that such a file starts
-//! this server too. Beside them stand our sections: `server`, `leases`, `limits`, `log`. A variable of ours is the section and
-//! the key: `LINESHAFT_LEASES_LOST_MAX`.
+//! this server too; its sections `amqp`, `redis`, `sqs` and `dynamodb` are kept for when this server runs on such stores.
+//! Beside them stand our sections: `server`, `leases`, `limits`, `queues`, `log`. A variable of ours is the section and the key:
+//! `LINESHAFT_LEASES_LOST_MAX`.
+//!
+//! Differences from Machinery: the whole file is read, not its first 1,000 bytes; a key that nobody knows is refused; loading
+//! one file leaves no trace in the next; variables do not switch TLS on.
 
 mod keys;
 mod leases;
 mod limits;
 mod load;
 mod log;
+mod machinery;
+mod origin;
+mod queues;
+pub mod reload;
+mod secret;
 mod server;
 mod span;
 mod stores;
+mod yaml;
+
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +37,9 @@ pub use leases::Leases;
 pub use limits::Limits;
 pub use load::{Loaded, Sources, load};
 pub use log::{Log, LogFormat};
+pub use machinery::{Amqp, Argument, Arguments, DynamoDb, Redis, Sqs};
+pub use origin::{Origin, Shown};
+pub use queues::Queue;
 pub use server::Server;
 pub use span::Span;
 pub use stores::{Embedded, combination};
@@ -42,14 +58,33 @@ pub struct Config {
     /// `DEFAULT_QUEUE`. Since 0.1.
     pub default_queue: Option<String>,
     /// How long results are kept after the end of their task: whole seconds, 1 to 315,360,000 (ten years); 0 is the
-    /// default, 3,600, as in Machinery. Variable `RESULTS_EXPIRE_IN`. Since 0.1.
+    /// default, 3,600, as in Machinery. Its example's 3600000 is a slip: 41 days, where an hour in milliseconds was meant.
+    /// Live. Variable `RESULTS_EXPIRE_IN`. Since 0.1.
     pub results_expire_in: Option<u64>,
+    /// What separates several brokers in `broker`. Kept. Variables `MULTIPLE_BROKEN_SEPARATOR`, as Machinery spells it, and
+    /// `MULTIPLE_BROKER_SEPARATOR`. Since 0.1.
+    pub multiple_broker_separator: Option<String>,
+    /// Where locks of periodic tasks are kept. Kept. Variable `LOCK`. Since 0.1.
+    pub lock: Option<String>,
+    /// True: Machinery leaves signals alone. Kept; this server always drains on SIGTERM. Variable `NO_UNIX_SIGNALS`. Since
+    /// 0.1.
+    pub no_unix_signals: Option<bool>,
+    /// How queues are declared on RabbitMQ. Since 0.1.
+    pub amqp: Amqp,
+    /// How SQS is asked. Since 0.1.
+    pub sqs: Sqs,
+    /// Connections to Redis. Since 0.1.
+    pub redis: Redis,
+    /// Names of tables. Since 0.1.
+    pub dynamodb: DynamoDb,
     /// Address, directories, stopping. Since 0.1.
     pub server: Server,
     /// How long workers may be silent, and what follows. Since 0.1.
     pub leases: Leases,
     /// Sizes and counts beyond which requests are refused. Since 0.1.
     pub limits: Limits,
+    /// What is said of single queues, by their names. Live. Since 0.1.
+    pub queues: BTreeMap<String, Queue>,
     /// What is logged, and how. Since 0.1.
     pub log: Log,
 }
@@ -74,20 +109,65 @@ pub enum ConfigError {
     #[error("{key} is {value}, it must be {range}")]
     OutOfRange {
         /// The key, with its section.
-        key: &'static str,
+        key: String,
         /// What was given.
         value: String,
         /// What is allowed.
         range: String,
     },
     /// Values that do not go together, or stores that are not here.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{why}")]
+    Refused {
+        /// The key, with its section.
+        key: &'static str,
+        /// One sentence.
+        why: String,
+    },
+    /// Any of them, and who is to blame.
+    #[error("{origin}: {error}")]
+    At {
+        /// File, line and column; or a variable; or a flag.
+        origin: String,
+        /// What is wrong.
+        error: Box<ConfigError>,
+    },
+}
+
+impl ConfigError {
+    /// The key whose value is wrong, where one is known.
+    fn key(&self) -> Option<&str> {
+        match self {
+            Self::OutOfRange { key, .. } => Some(key),
+            Self::Refused { key, .. } => Some(key),
+            Self::Unreadable(_) | Self::UnknownKey { .. } | Self::At { .. } => None,
+        }
+    }
 }
 
 const TEN_YEARS_SECONDS: u64 = 10 * 365 * 86400;
 
 impl Config {
+    /// Reads a YAML file, and nothing but it: an existing Machinery `config.yml`, or one of ours. The file is at most 1 MiB of
+    /// UTF-8.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with file, line and column: a file that cannot be read, a key that is not known, a value of another
+    /// type or out of its range.
+    pub fn from_yaml(path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let sources = Sources { file: Some(path.as_ref().to_owned()), ..Sources::default() };
+        Ok(load(&sources)?.config)
+    }
+
+    /// Reads the environment of this process, and nothing but it: Machinery's variables (`BROKER`, `AMQP_EXCHANGE`) and ours
+    /// (`LINESHAFT_LEASES_LOST_MAX`). An empty variable counts as not set.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the variable: a key that is not known, a value of another type or out of its range.
+    pub fn from_environment() -> Result<Self, ConfigError> {
+        let sources = Sources { environment: Sources::environment(), ..Sources::default() };
+        Ok(load(&sources)?.config)
+    }
+
     /// Checks every range.
     ///
     /// # Errors
@@ -96,9 +176,9 @@ impl Config {
         if let Some(queue) = &self.default_queue
             && let Err(why) = QueueName::new(queue)
         {
-            let value = format!("{queue:?}");
+            let value = quoted(queue);
             return Err(ConfigError::OutOfRange {
-                key: "default_queue",
+                key: "default_queue".to_owned(),
                 value,
                 range: format!("a queue's name: it {why}"),
             });
@@ -106,7 +186,10 @@ impl Config {
         within("results_expire_in", self.results_expire_in.unwrap_or(0), 0, TEN_YEARS_SECONDS)?;
         self.server.check()?;
         self.leases.check()?;
-        self.limits.check()
+        self.limits.check()?;
+        machinery::check(self)?;
+        queues::check(self)?;
+        self.log.check()
     }
 
     /// As the service takes it. To be called on what [`Config::check`] found good.
@@ -120,6 +203,7 @@ impl Config {
             lease_duration: self.leases.lease_duration.into(),
             silence_max: self.leases.silence_max.into(),
             lost_max: self.leases.lost_max,
+            keep_failed: self.leases.keep_failed,
             task_bytes_max: self.limits.task_bytes_max,
             result_bytes_max: self.limits.result_bytes_max,
             message_bytes_max: self.limits.message_bytes_max,
@@ -128,11 +212,18 @@ impl Config {
             headers_max: self.limits.headers_max,
             delay_max: self.limits.delay_max.into(),
             session_leases_max: self.limits.session_leases_max,
+            held_max: self.limits.session_leases_max as usize,
+            reports_max: self.limits.batch_max,
             sessions_max: self.limits.sessions_max,
             callback_depth_max: self.limits.callback_depth_max,
             sends_in_flight_max: self.limits.sends_in_flight_max,
             drain_deadline: self.server.drain_deadline.into(),
             session_bytes_max: self.limits.session_bytes_max,
+            weights: self
+                .queues
+                .iter()
+                .map(|(name, queue)| (QueueName::trusted(name.as_str()), queue.weight))
+                .collect(),
         }
     }
 
@@ -142,6 +233,13 @@ impl Config {
         let breath = Bounds::default().speak_every.min(self.settings().silence_max / 3);
         Bounds { stall_max: self.limits.stall_max.into(), speak_every: breath, ..Bounds::default() }
     }
+}
+
+/// A text as it is quoted in a sentence, cut where it is longer than a sentence may be.
+fn quoted(text: &str) -> String {
+    const QUOTED_BYTES_MAX: usize = 60;
+    let cut = &text[..text.floor_char_boundary(QUOTED_BYTES_MAX)];
+    if cut.len() < text.len() { format!("{cut:?}…") } else { format!("{text:?}") }
 }
 
 /// Refuses what is not from `min` to `max`, both included.
@@ -154,7 +252,7 @@ fn within<T: PartialOrd + std::fmt::Display + Copy>(
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(ConfigError::OutOfRange { key, value: value.to_string(), range: format!("{min} to {max}") })
+    Err(ConfigError::OutOfRange { key: key.to_owned(), value: value.to_string(), range: format!("{min} to {max}") })
 }
 
 #[cfg(test)]

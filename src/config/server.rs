@@ -40,11 +40,12 @@ impl Default for Server {
 impl Server {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         if !self.listen.ip().is_loopback() && !self.insecure {
-            return Err(ConfigError::Refused(format!(
+            let why = format!(
                 "server.listen is {}, which others can reach, and this version has no TLS: listen on 127.0.0.1, or say \
                  --insecure (server.insecure: true) if the network is trusted",
                 self.listen
-            )));
+            );
+            return Err(ConfigError::Refused { key: "server.listen", why });
         }
         within("server.drain_deadline", self.drain_deadline, Span::seconds(0), Span::seconds(3600))?;
         within("server.connection_streams_max", self.connection_streams_max, 1, 100_000)

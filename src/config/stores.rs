@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, machinery};
 
 /// The embedded store, in its directory: what this version can run on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,32 +20,35 @@ pub fn combination(config: &Config) -> Result<Embedded, ConfigError> {
     let broker = config.broker.as_deref().map(|url| dir("broker", url, BROKERS)).transpose()?;
     let backend = config.result_backend.as_deref().map(|url| dir("result_backend", url, BACKENDS)).transpose()?;
     match (broker, backend) {
-        (Some(broker), Some(backend)) if !same(broker, backend) => Err(ConfigError::Refused(format!(
-            "broker is embedded:{} and result_backend embedded:{}: the embedded store is one store, name the same \
-             directory in both, or leave result_backend unset",
-            broker.display(),
-            backend.display()
-        ))),
+        (Some(broker), Some(backend)) if !same(broker, backend) => Err(ConfigError::Refused {
+            key: "result_backend",
+            why: format!(
+                "broker is embedded:{} and result_backend embedded:{}: the embedded store is one store, name the same \
+                 directory in both, or leave result_backend unset",
+                broker.display(),
+                backend.display()
+            ),
+        }),
         (Some(dir), _) => Ok(Embedded { dir: dir.to_owned() }),
-        (None, None) if config.default_queue.is_none() && config.results_expire_in.is_none() => {
-            built_in("broker")?;
-            Ok(Embedded { dir: config.server.data_dir.clone() })
-        }
-        // A Machinery file without a broker means Machinery's default, a RabbitMQ on this machine. Running on another
-        // store instead would look like a queue that stays empty.
-        (None, _) => {
-            let present = [
-                ("result_backend", config.result_backend.is_some()),
-                ("default_queue", config.default_queue.is_some()),
-                ("results_expire_in", config.results_expire_in.is_some()),
-            ];
-            let named = present.into_iter().find(|(_, is_set)| *is_set).map_or("", |(key, _)| key);
-            Err(ConfigError::Refused(format!(
-                "{named} is set but broker is not: set broker to embedded:DIR for the store of this server, or to the \
-                 URL of your broker"
-            )))
-        }
+        (None, None) => match machinery::first_set(config) {
+            None => {
+                built_in("broker")?;
+                Ok(Embedded { dir: config.server.data_dir.clone() })
+            }
+            Some(key) => Err(no_broker(key)),
+        },
+        (None, Some(_)) => Err(no_broker("result_backend")),
     }
+}
+
+// A Machinery file without a broker means Machinery's default, a RabbitMQ on this machine. Running on another store instead
+// would look like a queue that stays empty.
+fn no_broker(key: &'static str) -> ConfigError {
+    let why = format!(
+        "{key} is set but broker is not: set broker to embedded:DIR for the store of this server, or to the URL of your \
+         broker"
+    );
+    ConfigError::Refused { key, why }
 }
 
 /// Schemes, their feature, and whether the feature is in this build.
@@ -64,8 +67,8 @@ const BACKENDS: Schemes = &[
     (&["mongodb", "mongodb+srv"], "mongodb", cfg!(feature = "mongodb")),
 ];
 
-fn dir<'a>(key: &str, url: &'a str, schemes: Schemes) -> Result<&'a Path, ConfigError> {
-    let refused = |text: String| Err(ConfigError::Refused(text));
+fn dir<'a>(key: &'static str, url: &'a str, schemes: Schemes) -> Result<&'a Path, ConfigError> {
+    let refused = |why: String| Err(ConfigError::Refused { key, why });
     if let Some(dir) = url.strip_prefix("embedded:") {
         if dir.is_empty() {
             return refused(format!("{key} is embedded: without a directory, write embedded:DIR"));
@@ -90,11 +93,12 @@ fn dir<'a>(key: &str, url: &'a str, schemes: Schemes) -> Result<&'a Path, Config
     }
 }
 
-fn built_in(key: &str) -> Result<(), ConfigError> {
+fn built_in(key: &'static str) -> Result<(), ConfigError> {
     if cfg!(feature = "embedded") {
         return Ok(());
     }
-    Err(ConfigError::Refused(format!("{key} needs the feature `embedded`: build with `--features embedded`")))
+    let why = format!("{key} needs the feature `embedded`: build with `--features embedded`");
+    Err(ConfigError::Refused { key, why })
 }
 
 // The same directory, however it is written; one that is not there yet is compared as written.

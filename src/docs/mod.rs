@@ -8,6 +8,9 @@ pub mod glossary {}
 #[doc = include_str!("cli.md")]
 pub mod cli {}
 
+#[doc = include_str!("configuration.md")]
+pub mod configuration {}
+
 /// Decisions that are expensive to undo, or asked about twice: one page each.
 pub mod adr {
     #[doc = include_str!("adr/0001-seams.md")]

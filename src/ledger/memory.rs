@@ -349,6 +349,26 @@ impl super::Ledger for Ledger {
         Ok(behind.map(|(_, dead)| dead.clone()).take(max).collect())
     }
 
+    async fn dead_of(&self, messages: &[MessageKey]) -> Result<Vec<Option<DeadTask>>, StoreError> {
+        let state = self.lock();
+        Ok(messages.iter().map(|message| state.dead.get(message).cloned()).collect())
+    }
+
+    async fn begin_requeue(&self, items: &[(MessageKey, u64)]) -> Result<Vec<Option<DeadTask>>, StoreError> {
+        let mut state = self.lock();
+        let mut begin = |(message, generation): &(MessageKey, u64)| {
+            let dead = state.dead.get_mut(message)?;
+            dead.requeue.get_or_insert(*generation);
+            Some(dead.clone())
+        };
+        Ok(items.iter().map(&mut begin).collect())
+    }
+
+    async fn forget_dead(&self, messages: &[MessageKey]) -> Result<Vec<bool>, StoreError> {
+        let mut state = self.lock();
+        Ok(messages.iter().map(|message| state.dead.remove(message).is_some()).collect())
+    }
+
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
         Ok(self.lock().sweep(now))
     }

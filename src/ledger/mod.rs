@@ -18,7 +18,7 @@ use crate::backend::StateWrite;
 use crate::broker::NewTask;
 use crate::clock::WallTime;
 use crate::error::StoreError;
-use crate::task::{FencingToken, LeaseId, MessageKey, QueueName, SessionId, TaskId, TaskName};
+use crate::task::{FailureReason, FencingToken, LeaseId, MessageKey, QueueName, SessionId, TaskId, TaskName};
 
 /// How long a message without live lease and without decision keeps its history (fence, lost attempts, releases) after
 /// it was last touched. Seven days: as long as a delivery may wait for a worker or an operator over a holiday.
@@ -191,14 +191,20 @@ pub struct DeadTask {
     pub name: TaskName,
     /// Its queue.
     pub queue: QueueName,
-    /// Why, for people.
+    /// Why.
+    pub kind: FailureReason,
+    /// Why, for people: the text of the last failure.
     pub reason: String,
-    /// Attempts that ended in dead workers.
+    /// Attempts made, over all messages of the task; 0: the body is no task.
+    pub attempts: u32,
+    /// Attempts of this message that ended in dead workers.
     pub lost: Vec<LostAttempt>,
     /// When.
     pub at: WallTime,
     /// The body as received.
     pub body: Bytes,
+    /// The generation under which it is being requeued, from [`Ledger::begin_requeue`]; `None`: it is not.
+    pub requeue: Option<u64>,
 }
 
 /// The answer to a report.
@@ -334,6 +340,17 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
 
     /// Dead tasks after `after` in order of their message keys, at most `max`.
     async fn dead(&self, after: Option<&MessageKey>, max: usize) -> Result<Vec<DeadTask>, StoreError>;
+
+    /// The dead task of each message; `None`: there is none.
+    async fn dead_of(&self, messages: &[MessageKey]) -> Result<Vec<Option<DeadTask>>, StoreError>;
+
+    /// Records with each dead task the generation under which it is requeued, and answers it. One that has a generation
+    /// keeps it: whoever begins again, after a crash or at the same time, goes on under the first. `None`: there is no
+    /// such dead task (any more).
+    async fn begin_requeue(&self, items: &[(MessageKey, u64)]) -> Result<Vec<Option<DeadTask>>, StoreError>;
+
+    /// Forgets the dead tasks of these messages; `false`: there was none.
+    async fn forget_dead(&self, messages: &[MessageKey]) -> Result<Vec<bool>, StoreError>;
 
     /// Forgets what is past its time, a bounded amount; answers how much. 0: nothing was left to forget. Past its time is
     /// a decision `keep` after its effects were done, and a message without lease and decision [`OPEN_KEPT`] after it was

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crate::backend::record::StateWriteRecord;
 use crate::broker::record::NewTaskRecord;
 use crate::clock::WallTime;
-use crate::task::record::RecordError;
+use crate::task::record::{REASONS, RecordError};
 use crate::task::{MessageKey, QueueName, SessionId, TaskId, TaskName};
 
 use super::{DeadTask, Effects, LostAttempt, Session, Subscription};
@@ -106,6 +106,15 @@ pub struct DeadRecord {
     /// See [`DeadTask::body`].
     #[prost(bytes = "bytes", tag = "8")]
     pub body: Bytes,
+    /// See [`DeadTask::kind`], its position in [`crate::task::record::REASONS`].
+    #[prost(uint32, tag = "9")]
+    pub kind: u32,
+    /// See [`DeadTask::attempts`].
+    #[prost(uint32, tag = "10")]
+    pub attempts: u32,
+    /// See [`DeadTask::requeue`].
+    #[prost(fixed64, optional, tag = "11")]
+    pub requeue: Option<u64>,
 }
 
 impl From<&Session> for SessionRecord {
@@ -197,6 +206,9 @@ impl From<&DeadTask> for DeadRecord {
             lost: dead.lost.iter().map(Into::into).collect(),
             at: dead.at.0,
             body: dead.body.clone(),
+            kind: REASONS.iter().position(|kind| *kind == dead.kind).map_or(0, |at| at as u32),
+            attempts: dead.attempts,
+            requeue: dead.requeue,
         }
     }
 }
@@ -212,6 +224,10 @@ impl From<DeadRecord> for DeadTask {
             lost: record.lost.into_iter().map(Into::into).collect(),
             at: WallTime(record.at),
             body: record.body,
+            // A number of a later version, or a record from before there was one, is a reason that is not known.
+            kind: REASONS.get(record.kind as usize).copied().unwrap_or_default(),
+            attempts: record.attempts,
+            requeue: record.requeue,
         }
     }
 }

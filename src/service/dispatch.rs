@@ -20,7 +20,7 @@ use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::failpoint::Point;
 use crate::ledger::{Begun, DeadTask, Ending, Grant, Lease, Verdict};
-use crate::task::{MessageKey, Signature, Status, TaskId, TaskName};
+use crate::task::{FailureReason, MessageKey, Signature, Status, TaskId, TaskName};
 
 /// Most messages in one round of one group; `broker.batch_max` may be less.
 const ROUND_MAX: u64 = 256;
@@ -44,9 +44,11 @@ pub(super) async fn run(inner: Arc<Inner>, queue: Arc<Queue>) {
         if inner.sessions.retire(&queue) {
             return;
         }
+        let settings = inner.settings();
         let limits = SlotLimits {
-            bytes_max: inner.settings.session_bytes_max,
-            leases_max: inner.settings.session_leases_max as usize,
+            bytes_max: settings.session_bytes_max,
+            leases_max: settings.session_leases_max as usize,
+            factor: settings.weight_of(&queue.name),
             held: &held,
         };
         let wanted = queue.wanted(&limits);
@@ -277,7 +279,7 @@ async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: L
         inner.report_own(super::types::Report { id: None, lease: id, outcome });
         return;
     }
-    queue.count(&attachment);
+    queue.count(&attachment, inner.settings().weight_of(&queue.name));
     if attachment.offer(granted) {
         inner.states.push(crate::backend::StateWrite { state, keep: outcome::WAITING_KEPT });
     } else {
@@ -325,17 +327,20 @@ async fn bury_poison(inner: &Inner, queue: &Queue, delivery: Delivery, why: Stri
         message,
         name: TaskName::trusted(""),
         queue: queue.name.clone(),
+        kind: FailureReason::Poison,
         reason: why.clone(),
+        attempts: 0,
         lost: Vec::new(),
         at: now,
         body: delivery.body,
+        requeue: None,
     };
     // Set aside before it is acknowledged: a crash between the two sets it aside twice, under one key.
     let buried = async {
         inner.stores.ledger.bury(&[dead]).await?;
         if let Some(task) = task {
             let state = outcome::poisoned(task, &why, now);
-            let keep = inner.settings.results_expire_in;
+            let keep = inner.settings().results_expire_in;
             for answer in inner.stores.backend.write(&[crate::backend::StateWrite { state, keep }], now).await {
                 answer?;
             }

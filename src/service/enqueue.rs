@@ -3,7 +3,7 @@
 //! State PENDING first, then the message: a reader never finds a task that runs and has no state, and a fast worker's
 //! SUCCESS is never overwritten by a late PENDING.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::outcome::message_of;
@@ -19,6 +19,31 @@ use crate::task::{Body, MessageKey, Signature, TaskId, TaskName, Timestamp};
 /// When a caller turned away by a full buffer may try again.
 const FULL_RETRY: Duration = Duration::from_millis(100);
 
+/// Sends under way: a count and not a semaphore, since its limit may change while they are.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay(AtomicUsize);
+
+/// Some of them, until it is dropped.
+struct Sending<'a> {
+    all: &'a UnderWay,
+    count: usize,
+}
+
+impl UnderWay {
+    /// `None`: there would be more than `max`.
+    fn begin(&self, count: usize, max: usize) -> Option<Sending<'_>> {
+        let more = |now: usize| now.checked_add(count).filter(|sum| *sum <= max);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
+        Some(Sending { all: self, count })
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        self.all.0.fetch_sub(self.count, Ordering::AcqRel);
+    }
+}
+
 impl Service {
     /// Accepts tasks, one answer each, in order. `Ok` only once the task is durable.
     ///
@@ -29,8 +54,8 @@ impl Service {
         if self.inner.is_draining() {
             return tasks.iter().map(|_| Err(Error::Draining)).collect();
         }
-        let count = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
-        let Ok(_permit) = self.inner.sends.try_acquire_many(count) else {
+        let max = self.inner.settings().sends_in_flight_max;
+        let Some(_sending) = self.inner.sends.begin(tasks.len(), max) else {
             let full = || Error::QueueFull { what: "the list of sends under way", retry_after: FULL_RETRY };
             return tasks.iter().map(|_| Err(full())).collect();
         };
@@ -58,7 +83,12 @@ impl Service {
             .collect()
     }
 
-    async fn write_new(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>> {
+    /// Writes PENDING and publishes, one answer each, in order. Safe to repeat with the same items.
+    pub(super) async fn write_new(
+        &self,
+        items: &[(StateWrite, NewTask)],
+        now: WallTime,
+    ) -> Vec<Result<(), StoreError>> {
         let stores = &self.inner.stores;
         if let Some(fused) = &stores.fused {
             return fused.send(items, now).await;
@@ -89,7 +119,7 @@ impl Service {
 
     fn prepare(&self, task: Submission, now: WallTime) -> Result<(StateWrite, NewTask), Error> {
         let broker = &self.inner.guarantees.broker;
-        let settings = &self.inner.settings;
+        let settings = &self.inner.settings();
         let priority = task.priority;
         if u16::from(priority) >= broker.priorities.limit().unwrap_or(1) && priority > 0 {
             return Err(Error::LimitExceeded {
@@ -118,13 +148,13 @@ impl Service {
     }
 
     /// Unix ns, and greater than any given before by this replica: two sends of one id are told apart by it.
-    fn next_generation(&self, now: WallTime) -> u64 {
+    pub(super) fn next_generation(&self, now: WallTime) -> u64 {
         let last = self.inner.generation.fetch_max(now.0, Ordering::Relaxed);
         if last < now.0 { now.0 } else { self.inner.generation.fetch_add(1, Ordering::Relaxed) + 1 }
     }
 
     fn signature(&self, task: Submission, now: WallTime, depth: u32) -> Result<Signature, Error> {
-        let settings = &self.inner.settings;
+        let settings = &self.inner.settings();
         if depth > settings.callback_depth_max {
             return Err(Error::LimitExceeded {
                 field: "on_success".into(),

@@ -56,7 +56,7 @@ impl Watch {
 
 /// Watches sessions for as long as the replica runs.
 pub(super) async fn run(inner: Arc<Inner>) {
-    let lease = inner.settings.lease_duration;
+    let lease = inner.settings().lease_duration;
     let tick = (lease / 10).clamp(Duration::from_millis(20), Duration::from_secs(1));
     let mut watch = Watch::default();
     let mut last = inner.clock.now();
@@ -153,7 +153,7 @@ async fn end_lost(inner: &Arc<Inner>, leases: Vec<Lease>) -> Result<(), StoreErr
         let mut lost = lease.lost.clone();
         lost.push(LostAttempt { attempt: lease.attempt, worker: lease.worker.clone(), at: now });
         let workers: std::collections::BTreeSet<&str> = lost.iter().map(|l| l.worker.as_str()).collect();
-        if lost.len() < inner.settings.lost_max as usize || workers.len() < LOST_WORKERS_MIN {
+        if lost.len() < inner.settings().lost_max as usize || workers.len() < LOST_WORKERS_MIN {
             endings.push((lease.id, Ending::Lost { at: now }));
             continue;
         }
@@ -163,7 +163,7 @@ async fn end_lost(inner: &Arc<Inner>, leases: Vec<Lease>) -> Result<(), StoreErr
         };
         match body.as_deref().map(envelope::open) {
             Some(Ok(opened)) => {
-                let settings = &inner.settings;
+                let settings = &inner.settings();
                 let attempt = Attempt { lease: &lease, signature: &opened.signature, now, settings };
                 let decision = attempt.bury(lost, body.unwrap_or_default());
                 tracing::warn!(task = %lease.task, name = %lease.name, "a task killed its workers; it is dead");

@@ -33,7 +33,7 @@ impl Service {
             let combination = format!("the {} broker", inner.guarantees.broker.name);
             return Err(Error::CapabilityMissing { combination, capability: "listing what waits in a queue" });
         };
-        let queue = queue.unwrap_or_else(|| inner.settings.default_queue.clone());
+        let queue = queue.unwrap_or_else(|| inner.settings().default_queue.clone());
         let max = NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN);
         let query = PendingQuery { queue: &queue, delayed, after, max, body_bytes_max: PAGE_BYTES_MAX };
         let page = inspect.pending(&query).await?;

@@ -6,6 +6,7 @@
 //!   `attachment`, `slots`, `share`: who is there, credit and fairness.
 //! - `worker`, `unary`: streams and single calls of workers. `hands`: what this replica holds.
 //! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
+//! - `dead`: tasks set aside, and what becomes of them.
 //! - `states`, `watch`: states on their way, and waiting for them. `inspect`: looking. `backup`: copying the store.
 
 use std::collections::{HashMap, HashSet};
@@ -14,13 +15,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod attachment;
 mod backup;
+pub mod dead;
 mod dispatch;
 mod enqueue;
 mod envelope;
@@ -88,7 +90,7 @@ struct Reported {
 #[derive(Debug)]
 struct Inner {
     stores: Stores,
-    settings: Arc<Settings>,
+    settings: RwLock<Arc<Settings>>,
     guarantees: Guarantees,
     clock: Arc<dyn Clock>,
     failpoints: Failpoints,
@@ -97,8 +99,8 @@ struct Inner {
     states: states::States,
     watches: watch::Watches,
     reports: mpsc::Sender<Reported>,
-    /// Permits for sends under way.
-    sends: Semaphore,
+    /// Sends under way.
+    sends: enqueue::UnderWay,
     /// Permits for backups under way.
     backups: Arc<Semaphore>,
     /// The last generation given to a send.
@@ -136,9 +138,9 @@ impl Service {
         };
         let (reports, reported) = mpsc::channel(REPORTS_QUEUED_MAX);
         let inner = Arc::new(Inner {
-            sends: Semaphore::new(settings.sends_in_flight_max),
+            sends: enqueue::UnderWay::default(),
             backups: Arc::new(Semaphore::new(backup::BACKUPS_MAX)),
-            settings: Arc::new(settings),
+            settings: RwLock::new(Arc::new(settings)),
             guarantees,
             failpoints,
             sessions: sessions::Sessions::default(),
@@ -171,9 +173,22 @@ impl Service {
         Self { inner }
     }
 
-    /// Limits and intervals in force.
-    pub fn settings(&self) -> &Settings {
-        &self.inner.settings
+    /// Limits and intervals in force now. Whoever answers one call asks once, so that the call sees one set of them.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.inner.settings()
+    }
+
+    /// Puts other settings in force, for all that begins from now on; nothing that is under way is refused or given back
+    /// for it. Intervals that workers were told ([`Settings::heartbeat_interval`], [`Settings::lease_duration`],
+    /// [`Settings::silence_max`]) and what a running server cannot change ([`Settings::default_queue`],
+    /// [`Settings::message_bytes_max`]) stay as they are.
+    pub fn reconfigure(&self, settings: Settings) {
+        let inner = &self.inner;
+        let mut current = inner.settings.write();
+        *current = Arc::new(current.followed_by(settings));
+        drop(current);
+        // A dispatcher that waits for a slot may have one now, and shares have moved.
+        inner.sessions.stir_all();
     }
 
     /// What the stores promise.
@@ -193,7 +208,7 @@ impl Service {
     pub async fn drain(&self) {
         let inner = &self.inner;
         inner.draining.cancel();
-        let wait = if inner.guarantees.single_replica { DRAIN_ALONE } else { inner.settings.drain_deadline };
+        let wait = if inner.guarantees.single_replica { DRAIN_ALONE } else { inner.settings().drain_deadline };
         let deadline = inner.clock.now() + wait;
         for attachment in inner.sessions.all() {
             attachment.tell(Event::Drain { deadline: wait });
@@ -207,12 +222,16 @@ impl Service {
         }
         inner.steps.close();
         // Steps are bounded by the stores' own time limits; past the deadline the repair loop of the next process does the rest.
-        let _ = tokio::time::timeout(inner.settings.drain_deadline, inner.steps.wait()).await;
+        let _ = tokio::time::timeout(inner.settings().drain_deadline, inner.steps.wait()).await;
         inner.stopping.cancel();
     }
 }
 
 impl Inner {
+    fn settings(&self) -> Arc<Settings> {
+        self.settings.read().clone()
+    }
+
     fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
     }

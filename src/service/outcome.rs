@@ -138,17 +138,25 @@ impl Attempt<'_> {
         let error = format!("{} attempts ended in dead workers ({})", lost.len(), Vec::from_iter(workers).join(", "));
         let end = End::Failure { error: error.clone(), reason: FailureReason::WorkerLost };
         let mut decision = self.decide(&end, None, Sha256::digest(error.as_bytes()).into());
-        decision.dead = Some(DeadTask {
+        decision.dead = Some(DeadTask { lost, ..self.dead(error, FailureReason::WorkerLost, body) });
+        decision
+    }
+
+    /// The task as it is set aside.
+    pub(super) fn dead(&self, error: String, kind: FailureReason, body: bytes::Bytes) -> DeadTask {
+        DeadTask {
             message: self.lease.id.message.clone(),
             task: self.lease.task.clone(),
             name: self.lease.name.clone(),
             queue: self.lease.queue.clone(),
+            kind,
             reason: error,
-            lost,
+            attempts: self.lease.attempt,
+            lost: self.lease.lost.clone(),
             at: self.now,
             body,
-        });
-        decision
+            requeue: None,
+        }
     }
 
     fn state(&self, status: Status, results: Option<Vec<Arg>>, error: &str, reason: FailureReason) -> StateWrite {

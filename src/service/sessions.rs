@@ -120,6 +120,11 @@ impl Sessions {
         }
     }
 
+    /// Wakes every dispatcher: what it goes by has changed.
+    pub(super) fn stir_all(&self) {
+        self.inner.lock().queues.values().for_each(|queue| queue.changed.notify_one());
+    }
+
     /// Wakes the other queues of those who take from `queue` and from others: their shares have moved.
     pub(super) fn stir_shared(&self, queue: &Queue) {
         let inner = self.inner.lock();

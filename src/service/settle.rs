@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::envelope;
 use super::hands::InHand;
-use super::outcome::{Attempt, WAITING_KEPT, digest, judge, waiting_again};
+use super::outcome::{Attempt, End, WAITING_KEPT, digest, judge, waiting_again};
 use super::types::{Event, Outcome, Report};
 use super::{Inner, Service};
 use crate::backend::StateWrite;
@@ -170,12 +170,20 @@ impl Inner {
     // otherwise, since a lease that can still be decided is found.
     fn decision(&self, report: &Report, hand: Option<&InHand>, now: WallTime) -> Decision {
         let digest = digest(&report.outcome);
+        let settings = &self.settings();
         if let Some(hand) = hand
             && let Some(opened) = &hand.opened
-            && let Some(end) = judge(&report.outcome, &opened.signature, &self.settings)
+            && let Some(end) = judge(&report.outcome, &opened.signature, settings)
         {
-            let attempt = Attempt { lease: &hand.lease, signature: &opened.signature, now, settings: &self.settings };
-            return attempt.decide(&end, report.id.clone(), digest);
+            let attempt = Attempt { lease: &hand.lease, signature: &opened.signature, now, settings };
+            let mut decision = attempt.decide(&end, report.id.clone(), digest);
+            if settings.keep_failed
+                && let End::Failure { error, reason } = end
+            {
+                let body = hand.body.clone().unwrap_or_else(|| envelope::seal(&opened.signature));
+                decision.dead = Some(attempt.dead(error, reason, body));
+            }
+            return decision;
         }
         Decision {
             lease: report.lease.clone(),
@@ -184,7 +192,7 @@ impl Inner {
             at: now,
             effects: Effects::default(),
             dead: None,
-            keep: self.settings.results_expire_in,
+            keep: settings.results_expire_in,
         }
     }
 
@@ -205,7 +213,7 @@ impl Inner {
     fn freed(&self, hand: Option<&InHand>) {
         let Some(hand) = hand else { return };
         let session = &hand.lease.session;
-        if self.hands.of_session(session) + 1 >= self.settings.session_leases_max as usize
+        if self.hands.of_session(session) + 1 >= self.settings().session_leases_max as usize
             && let Some(stream) = self.sessions.stream(session)
         {
             self.sessions.stir(&stream);

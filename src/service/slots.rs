@@ -57,7 +57,7 @@ impl Queue {
         for attachment in self.members.lock().iter() {
             let Some(subscription) = attachment.subscriptions.iter().find(|s| s.queue == self.name) else { continue };
             let free = limits.free(attachment);
-            let free = attachment.state.lock().shares.allowed(&self.name, free);
+            let free = attachment.state.lock().shares.allowed(&self.name, free, limits.factor);
             if free == 0 {
                 continue;
             }
@@ -106,9 +106,9 @@ impl Queue {
         news
     }
 
-    /// Counts a lease against the queue's share.
-    pub(super) fn count(&self, attachment: &Attachment) {
-        attachment.state.lock().shares.count(&self.name);
+    /// Counts a lease against the queue's share, its weight multiplied by `factor`.
+    pub(super) fn count(&self, attachment: &Attachment, factor: u32) {
+        attachment.state.lock().shares.count(&self.name, factor);
     }
 }
 
@@ -123,6 +123,8 @@ struct Group {
 pub(super) struct SlotLimits<'a> {
     pub(super) bytes_max: usize,
     pub(super) leases_max: usize,
+    /// What the queue's weight is multiplied by.
+    pub(super) factor: u32,
     /// Leases a session holds now.
     pub(super) held: &'a (dyn Fn(&SessionId) -> usize + Sync),
 }

@@ -1,5 +1,6 @@
 //! What `service` takes and answers, in domain words. `api` translates them to and from the protocol.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -290,6 +291,8 @@ pub struct Settings {
     pub silence_max: Duration,
     /// Attempts that may end in dead workers.
     pub lost_max: u32,
+    /// Tasks that end in FAILURE are set aside too.
+    pub keep_failed: bool,
     /// Largest task as encoded, bytes.
     pub task_bytes_max: usize,
     /// Largest results as encoded, bytes.
@@ -306,6 +309,10 @@ pub struct Settings {
     pub delay_max: Duration,
     /// Leases one session may hold.
     pub session_leases_max: u32,
+    /// The greatest `session_leases_max` since the start: a worker may name all that it was given under another limit.
+    pub held_max: usize,
+    /// The greatest `batch_max` since the start: workers report and extend in batches of the size they once learned.
+    pub reports_max: usize,
     /// Sessions attached at once.
     pub sessions_max: u32,
     /// Depth of callbacks.
@@ -316,6 +323,8 @@ pub struct Settings {
     pub drain_deadline: Duration,
     /// Bytes of leases on their way to one session that it has not yet read.
     pub session_bytes_max: usize,
+    /// What the weights of subscriptions are multiplied by, for each queue that is named: from 1. Others: 1.
+    pub weights: HashMap<QueueName, u32>,
 }
 
 impl Default for Settings {
@@ -327,6 +336,7 @@ impl Default for Settings {
             lease_duration: Duration::from_secs(30),
             silence_max: Duration::from_secs(45),
             lost_max: 3,
+            keep_failed: false,
             task_bytes_max: 1 << 20,
             result_bytes_max: 1 << 20,
             message_bytes_max: 4 << 20,
@@ -335,12 +345,36 @@ impl Default for Settings {
             headers_max: 100,
             delay_max: Duration::from_secs(365 * 86400),
             session_leases_max: 10_000,
+            held_max: 10_000,
+            reports_max: 1000,
             sessions_max: 10_000,
             callback_depth_max: 16,
             sends_in_flight_max: 10_000,
             drain_deadline: Duration::from_secs(30),
             session_bytes_max: 16 << 20,
+            weights: HashMap::new(),
         }
+    }
+}
+
+impl Settings {
+    /// The settings after a change to `next`. What workers were told, and what a running server cannot change, stays.
+    pub(super) fn followed_by(&self, next: Self) -> Self {
+        Self {
+            default_queue: self.default_queue.clone(),
+            heartbeat_interval: self.heartbeat_interval,
+            lease_duration: self.lease_duration,
+            silence_max: self.silence_max,
+            message_bytes_max: self.message_bytes_max,
+            held_max: self.held_max.max(next.held_max),
+            reports_max: self.reports_max.max(next.reports_max),
+            ..next
+        }
+    }
+
+    /// What the weights of subscriptions to `queue` are multiplied by.
+    pub fn weight_of(&self, queue: &QueueName) -> u32 {
+        self.weights.get(queue).copied().unwrap_or(1)
     }
 }
 

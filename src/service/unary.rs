@@ -115,7 +115,7 @@ impl Call {
         // a connection that looks open is no proof that those attempts still run.
         let renewing = async {
             loop {
-                tokio::time::sleep(self.inner.settings.heartbeat_interval).await;
+                tokio::time::sleep(self.inner.settings().heartbeat_interval).await;
                 if self.inner.hands.of_session(session) == 0 {
                     self.inner.hear(session);
                 }

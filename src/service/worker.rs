@@ -63,7 +63,7 @@ impl Inner {
         if self.is_draining() {
             return Err(Error::Draining);
         }
-        if self.sessions.len() >= self.settings.sessions_max as usize {
+        if self.sessions.len() >= self.settings().sessions_max as usize {
             return Err(Error::QueueFull { what: "the list of attached sessions", retry_after: FULL_RETRY });
         }
         Ok(())
@@ -235,7 +235,7 @@ pub struct Inbound {
 impl Inbound {
     /// The number of the last lease that may be sent.
     pub fn credit(&self, limit: u64) {
-        self.attachment.credit(limit, u64::from(self.inner.settings.session_leases_max));
+        self.attachment.credit(limit, u64::from(self.inner.settings().session_leases_max));
         self.inner.sessions.stir(&self.attachment);
     }
 

@@ -171,10 +171,13 @@ pub(crate) fn dead(label: &str, reason: &str) -> DeadTask {
         task: task_id(&format!("task_{label}")),
         name: name("work"),
         queue: queue("q"),
+        kind: FailureReason::WorkerLost,
         reason: reason.to_owned(),
+        attempts: 3,
         lost: Vec::new(),
         at: START,
         body: Bytes::copy_from_slice(label.as_bytes()),
+        requeue: None,
     }
 }
 

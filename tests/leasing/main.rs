@@ -16,6 +16,7 @@ mod world;
 
 mod bodies;
 mod credit;
+mod dead;
 mod drain;
 mod expiry;
 mod fair;

@@ -9,6 +9,7 @@
 
 mod arguments;
 mod client;
+mod dead;
 mod drain;
 mod leases;
 mod listing;
@@ -33,6 +34,7 @@ macro_rules! room {
         mod $room {
             crate::arguments::cases!($open);
             crate::client::cases!($open);
+            crate::dead::cases!($open);
             crate::drain::cases!($open);
             crate::leases::cases!($open);
             crate::listing::cases!($open);

@@ -81,4 +81,5 @@ if need grpcurl; then
 else
     failed "the lines of the README" "grpcurl cannot be installed; it takes go"
 fi
+step "the walk-through" examples/walkthrough.sh target/release/lineshaft
 step "demo" cargo run --release --locked -- demo

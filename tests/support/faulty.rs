@@ -254,6 +254,19 @@ impl Ledger for Faulty<dyn Ledger> {
         self.room.dead(after, max).await
     }
 
+    async fn dead_of(&self, messages: &[MessageKey]) -> Result<Vec<Option<DeadTask>>, StoreError> {
+        self.switch.read()?;
+        self.room.dead_of(messages).await
+    }
+
+    async fn begin_requeue(&self, items: &[(MessageKey, u64)]) -> Result<Vec<Option<DeadTask>>, StoreError> {
+        write!(self, self.room.begin_requeue(items))
+    }
+
+    async fn forget_dead(&self, messages: &[MessageKey]) -> Result<Vec<bool>, StoreError> {
+        write!(self, self.room.forget_dead(messages))
+    }
+
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
         write!(self, self.room.sweep(now))
     }

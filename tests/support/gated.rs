@@ -171,6 +171,18 @@ impl Ledger for Gated {
         self.room.dead(after, max).await
     }
 
+    async fn dead_of(&self, messages: &[MessageKey]) -> Result<Vec<Option<DeadTask>>, StoreError> {
+        self.room.dead_of(messages).await
+    }
+
+    async fn begin_requeue(&self, items: &[(MessageKey, u64)]) -> Result<Vec<Option<DeadTask>>, StoreError> {
+        self.room.begin_requeue(items).await
+    }
+
+    async fn forget_dead(&self, messages: &[MessageKey]) -> Result<Vec<bool>, StoreError> {
+        self.room.forget_dead(messages).await
+    }
+
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
         self.room.sweep(now).await
     }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use lineshaft::broker::{Broker, NewTask, PendingQuery};
 use lineshaft::clock::{TestClock, WallTime};
 use lineshaft::error::Error;
-use lineshaft::failpoint::Failpoints;
+use lineshaft::failpoint::{Failpoints, Point};
 use lineshaft::ledger::{DeadTask, Lease, LeaseQuery, Ledger};
 use lineshaft::service::types::{Settings, Submission};
 use lineshaft::service::{Service, Stores};
@@ -70,6 +70,11 @@ impl World {
     /// All three as one store. Its transactions pass neither switch nor gate.
     pub(crate) fn fused() -> Self {
         Self { fused: true, ..Self::new() }
+    }
+
+    /// This arrow does not exist: sending is one step.
+    pub(crate) fn fused_has_no(&self, point: Point) -> bool {
+        self.fused && point == Point::SendStated
     }
 
     /// Starts a server.

@@ -1,7 +1,7 @@
 //! What lies where: the root, the list of modules, the dependencies.
 
 /// Everything at the root, and nothing else.
-const FOLDERS: [&str; 7] = [".ci", ".github", "clients", "deploy", "proto", "src", "tests"];
+const FOLDERS: [&str; 8] = [".ci", ".github", "clients", "deploy", "examples", "proto", "src", "tests"];
 const FILES: [&str; 17] = [
     ".dockerignore",
     ".gitattributes",

@@ -69,7 +69,7 @@ enum Place<'a> {
 fn place(module: &[String]) -> Place<'_> {
     match module.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         // The last measures the engine alone.
-        [] | ["server", ..] | ["cli"] | ["cli", "serve" | "restore", ..] | ["cli", "bench", "commit"] => {
+        [] | ["server", ..] | ["cli"] | ["cli", "serve" | "config" | "restore", ..] | ["cli", "bench", "commit"] => {
             Place::Assembly
         }
         [seam, room, ..] if SEAMS.contains(&seam) && ROOMS.contains(&room) => Place::Room(seam, room),

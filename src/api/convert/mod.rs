@@ -2,6 +2,7 @@
 //! path of its field from the message converted on. Callers put the path of that message before it.
 
 pub(super) mod arg;
+pub(super) mod dead;
 pub(super) mod lease;
 pub(super) mod limit;
 pub(super) mod page;

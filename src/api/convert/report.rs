@@ -43,7 +43,7 @@ impl Unnamed {
 /// # Errors
 /// Too many, or an id that is too long.
 pub(in crate::api) fn list(field: &str, reports: Vec<proto::Report>, settings: &Settings) -> Result<Vec<Read>, Error> {
-    limit::count(field, reports.len(), settings.batch_max, "reports")?;
+    limit::count(field, reports.len(), settings.reports_max, "reports")?;
     let one = |(i, report)| read(report, settings).map_err(|e| e.within(&format!("{field}[{i}]")));
     reports.into_iter().enumerate().map(one).collect()
 }

@@ -97,7 +97,7 @@ pub(in crate::api) fn resume(resume: proto::Resume) -> Result<Resume, Error> {
 
 /// The leases of a list; what names none is left out, since nobody can hold it.
 pub(in crate::api) fn held(field: &str, ids: &[String], settings: &Settings) -> Result<Vec<LeaseId>, Error> {
-    limit::at_most(field, ids.len(), settings.session_leases_max as usize, "leases")?;
+    limit::at_most(field, ids.len(), settings.held_max, "leases")?;
     Ok(ids.iter().filter_map(|id| lease::id(id)).collect())
 }
 

@@ -41,7 +41,12 @@ fn reason(state: &TaskState) -> proto::FailureReason {
     if state.status != Status::Failure {
         return proto::FailureReason::Unspecified;
     }
-    match state.reason {
+    failure_reason(state.reason)
+}
+
+/// Why a task failed, as the protocol has it.
+pub(in crate::api) fn failure_reason(reason: FailureReason) -> proto::FailureReason {
+    match reason {
         FailureReason::Unknown => proto::FailureReason::Unspecified,
         FailureReason::Failed => proto::FailureReason::Failed,
         FailureReason::WorkerLost => proto::FailureReason::WorkerLost,

@@ -124,7 +124,7 @@ pub(in crate::api) fn pending(pending: Pending, queue: &QueueName, settings: &Se
 
 // A callback names its queue only by its routing key, and one whose body is none, or that lies deeper than tasks may
 // nest here, is left out: protobuf libraries stop at 100 levels.
-fn shown(signature: &Signature, queue: Option<&QueueName>, depth_left: u32) -> proto::Task {
+pub(super) fn shown(signature: &Signature, queue: Option<&QueueName>, depth_left: u32) -> proto::Task {
     let callbacks = |bodies: &Option<Vec<Body>>| match (depth_left.checked_sub(1), bodies) {
         (Some(left), Some(bodies)) => {
             bodies.iter().filter_map(decode).map(|signature| shown(&signature, None, left)).collect()

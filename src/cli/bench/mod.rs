@@ -2,7 +2,7 @@
 //!
 //! The figures come from the public API over loopback, against `serve` of this very program. The ceilings are measured in the
 //! same run: gRPC without a service, and the store without anything around it. A figure is held only against a ceiling
-//! that is as strong as it is known to be ([`reference`]).
+//! that is as strong as it is known to be ([`mod@reference`]).
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -3,18 +3,16 @@
 use std::collections::HashMap;
 use std::ops::{Bound, ControlFlow};
 
-use prost::Message;
-
 use crate::clock::WallTime;
 use crate::engine::{Direction, Records, Txn};
 use crate::error::StoreError;
-use crate::ledger::record::DeadRecord;
-use crate::ledger::{DeadTask, Decision, Ending, OPEN_KEPT, Undone, Verdict};
+use crate::ledger::{Decision, Ending, OPEN_KEPT, Undone, Verdict};
 use crate::task::record::RecordError;
 use crate::task::{LeaseId, MessageKey};
 
 use super::attempt::{Attempt, Ended};
-use super::layout::{self, ATTEMPTS, DEAD, FORGET, UNDONE};
+use super::dead;
+use super::layout::{self, ATTEMPTS, FORGET, UNDONE};
 use super::leases;
 
 /// Records forgotten in one job: a few milliseconds of the committer.
@@ -80,28 +78,9 @@ pub(crate) fn decide_in(txn: &mut Txn<'_>, decision: &Decision, effects_done: bo
         None => txn.put(UNDONE, &layout::time_key(decision.at, message), &[])?,
     }
     if let Some(dead) = &decision.dead {
-        bury_in(txn, dead)?;
+        dead::bury_in(txn, dead)?;
     }
     Ok(Verdict::Recorded)
-}
-
-/// Sets a task aside.
-pub(super) fn bury_in(txn: &mut Txn<'_>, dead: &DeadTask) -> Result<(), StoreError> {
-    txn.put(DEAD, dead.message.as_str().as_bytes(), &DeadRecord::from(dead).encode_to_vec())
-}
-
-/// Dead tasks after `after`.
-pub(super) fn dead(
-    records: &impl Records,
-    after: Option<&MessageKey>,
-    max: usize,
-) -> Result<Vec<DeadTask>, StoreError> {
-    let range = layout::behind(after.map(MessageKey::as_str));
-    let page = records.scan(DEAD, range, Direction::Forward, max)?;
-    let read = |(key, value): (bytes::Bytes, _)| {
-        layout::decode::<DeadRecord>(&key.escape_ascii().to_string(), value).map(Into::into)
-    };
-    page.into_iter().map(read).collect()
 }
 
 /// Decisions from before `before` whose effects are not done.

@@ -4,6 +4,7 @@
 //! Renewal numbers are in memory, the sessions themselves are not.
 
 mod attempt;
+mod dead;
 mod ends;
 mod layout;
 mod leases;
@@ -153,11 +154,25 @@ impl super::Ledger for Ledger {
 
     async fn bury(&self, dead: &[DeadTask]) -> Result<(), StoreError> {
         let dead = dead.to_vec();
-        self.engine.write(move |txn| dead.iter().try_for_each(|dead| ends::bury_in(txn, dead))).await
+        self.engine.write(move |txn| dead.iter().try_for_each(|dead| dead::bury_in(txn, dead))).await
     }
 
     async fn dead(&self, after: Option<&MessageKey>, max: usize) -> Result<Vec<DeadTask>, StoreError> {
-        self.engine.read(|records| ends::dead(records, after, max))
+        self.engine.read(|records| dead::page(records, after, max))
+    }
+
+    async fn dead_of(&self, messages: &[MessageKey]) -> Result<Vec<Option<DeadTask>>, StoreError> {
+        self.engine.read(|records| messages.iter().map(|message| dead::read(records, message)).collect())
+    }
+
+    async fn begin_requeue(&self, items: &[(MessageKey, u64)]) -> Result<Vec<Option<DeadTask>>, StoreError> {
+        let items = items.to_vec();
+        self.engine.write(move |txn| dead::begin_requeue_in(txn, &items)).await
+    }
+
+    async fn forget_dead(&self, messages: &[MessageKey]) -> Result<Vec<bool>, StoreError> {
+        let messages = messages.to_vec();
+        self.engine.write(move |txn| dead::forget_in(txn, &messages)).await
     }
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {

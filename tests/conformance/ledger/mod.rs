@@ -1,5 +1,6 @@
 //! Cases of the ledger seam.
 
+pub(crate) mod dead;
 pub(crate) mod decisions;
 pub(crate) mod effects;
 pub(crate) mod endings;
@@ -82,6 +83,13 @@ macro_rules! cases {
                 a_dead_task_is_set_aside_with_its_decision
                 dead_tasks_are_listed_page_by_page_in_order_of_their_keys
                 a_body_that_is_no_task_is_set_aside_without_a_decision
+            );
+            crate::harness::cases!($room, ledger::dead:
+                a_dead_task_is_found_by_its_message
+                a_requeue_goes_on_under_the_generation_it_was_begun_with
+                what_is_not_dead_is_neither_requeued_nor_forgotten
+                a_forgotten_dead_task_is_gone_and_the_others_stay
+                a_requeue_that_was_begun_survives_a_restart
             );
             crate::harness::cases!($room, ledger::sweep:
                 an_undone_decision_is_never_forgotten

@@ -216,6 +216,13 @@ impl Pair {
     async fn bury(&self, step: Step, random: &mut Random) {
         let all = random.some(2, |random| dead(&one_message(random), "no task"));
         step.agree(&all, self.model.bury(&all).await, self.room.bury(&all).await);
+        let requeue = random.some(3, |random| (key(&one_message(random)), random.below(1_000) as u64));
+        let (model, room) = (self.model.begin_requeue(&requeue).await, self.room.begin_requeue(&requeue).await);
+        step.agree(&requeue, model, room);
+        let forget = random.some(2, |random| key(&one_message(random)));
+        step.agree(&forget, self.model.forget_dead(&forget).await, self.room.forget_dead(&forget).await);
+        let all: Vec<_> = (0..12).map(|n| key(&format!("m{n}"))).collect();
+        step.agree("dead of", self.model.dead_of(&all).await, self.room.dead_of(&all).await);
     }
 
     async fn sweep(&self, step: Step, random: &mut Random) {

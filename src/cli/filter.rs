@@ -1,0 +1,133 @@
+//! The filter language of commands that look for tasks: terms such as `queue=media older=1h`, all of which must fit.
+//!
+//! No sign of it means anything to a shell, so terms need no quotes.
+
+use std::time::Duration;
+
+use lineshaft_client::proto;
+
+use super::span;
+use crate::clock::{Clock, SystemClock, WallTime};
+
+/// What each `--help` says of it.
+pub const HELP: &str = "\
+Filters:
+  queue=QUEUE    of this queue
+  name=NAME      of this name
+  task=ID        of this task
+  reason=REASON  for this reason: failed, worker_lost, result_too_large or poison
+  older=SPAN     at least this long ago: 90s, 2h, 7d
+  newer=SPAN     less long ago
+Several terms must all fit.";
+
+/// One term.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Term {
+    /// `queue=`.
+    Queue(String),
+    /// `name=`.
+    Name(String),
+    /// `task=`.
+    Task(String),
+    /// `reason=`.
+    Reason(proto::FailureReason),
+    /// `older=`.
+    Older(Duration),
+    /// `newer=`.
+    Newer(Duration),
+}
+
+/// Reads one term.
+///
+/// # Errors
+/// A sentence that says what is wrong, for clap.
+pub fn parse(text: &str) -> Result<Term, String> {
+    let known = "a filter is queue=, name=, task=, reason=, older= or newer=";
+    let (key, value) = text.split_once('=').ok_or_else(|| format!("{text:?} has no \"=\"; {known}"))?;
+    if value.is_empty() {
+        return Err(format!("{key:?} has no value"));
+    }
+    match key {
+        "queue" => Ok(Term::Queue(value.into())),
+        "name" => Ok(Term::Name(value.into())),
+        "task" => Ok(Term::Task(value.into())),
+        "reason" => reason(value).map(Term::Reason),
+        "older" => span::parse(value).map(Term::Older),
+        "newer" => span::parse(value).map(Term::Newer),
+        other => Err(format!("{other:?} is not known; {known}")),
+    }
+}
+
+fn reason(text: &str) -> Result<proto::FailureReason, String> {
+    let name = format!("FAILURE_REASON_{}", text.to_ascii_uppercase().replace('-', "_"));
+    proto::FailureReason::from_str_name(&name)
+        .filter(|reason| *reason != proto::FailureReason::Unspecified)
+        .ok_or_else(|| format!("{text:?} is no reason; it is failed, worker_lost, result_too_large or poison"))
+}
+
+/// The terms as the protocol has them; of two on the same field the later counts. Ages are from now, by this machine's
+/// clock.
+pub fn dead_tasks(terms: &[Term]) -> proto::DeadTaskFilter {
+    let now = SystemClock.wall();
+    let mut filter = proto::DeadTaskFilter::default();
+    for term in terms {
+        match term {
+            Term::Queue(queue) => filter.queue.clone_from(queue),
+            Term::Name(name) => filter.task_name.clone_from(name),
+            Term::Task(id) => filter.task_id.clone_from(id),
+            Term::Reason(reason) => filter.set_reason(*reason),
+            Term::Older(span) => filter.died_before = Some(ago(now, *span)),
+            Term::Newer(span) => filter.died_since = Some(ago(now, *span)),
+        }
+    }
+    filter
+}
+
+fn ago(now: WallTime, span: Duration) -> prost_types::Timestamp {
+    let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+    let then = Duration::from_nanos(now.0.saturating_sub(nanos));
+    prost_types::Timestamp { seconds: then.as_secs().cast_signed(), nanos: then.subsec_nanos().cast_signed() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terms_are_read_and_garbage_is_told_what_would_be_right() {
+        assert_eq!(parse("queue=a=b"), Ok(Term::Queue("a=b".into())));
+        assert_eq!(parse("reason=worker-lost"), Ok(Term::Reason(proto::FailureReason::WorkerLost)));
+        assert_eq!(parse("older=2h"), Ok(Term::Older(Duration::from_secs(7_200))));
+        for (wrong, says) in [
+            ("media", "has no \"=\""),
+            ("queue=", "has no value"),
+            ("color=red", "\"color\" is not known"),
+            ("reason=unspecified", "is no reason"),
+            ("older=soon", "soon"),
+        ] {
+            let error = parse(wrong).unwrap_err();
+            assert!(error.contains(says), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_term_sets_its_field() {
+        let terms = ["queue=q", "name=n", "task=t", "reason=poison", "older=1h", "newer=2h"];
+        let terms: Vec<Term> = terms.iter().map(|term| parse(term).unwrap()).collect();
+        let filter = dead_tasks(&terms);
+        assert_eq!((filter.queue.as_str(), filter.task_name.as_str(), filter.task_id.as_str()), ("q", "n", "t"));
+        assert_eq!(filter.reason(), proto::FailureReason::Poison);
+        let (since, before) = (filter.died_since.unwrap(), filter.died_before.unwrap());
+        assert_eq!(before.seconds - since.seconds, 3_600);
+        assert_eq!(dead_tasks(&[]), proto::DeadTaskFilter::default());
+    }
+
+    #[test]
+    fn the_guide_has_the_filters_of_the_help() {
+        let guide = include_str!("../docs/cli.md");
+        for row in HELP.lines().skip(1).filter_map(|row| row.strip_prefix("  ")) {
+            let (term, meaning) = row.split_once("  ").unwrap();
+            assert!(guide.contains(&format!("| `{term}` | {} |", meaning.trim())), "{row}");
+        }
+    }
+}
