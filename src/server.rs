@@ -201,3 +201,26 @@ pub fn open(embedded: &Embedded, clock: Arc<dyn Clock>) -> Result<Stores, Server
 pub fn open(_: &Embedded, _: Arc<dyn Clock>) -> Result<Stores, ServerError> {
     Err(ServerError::Store("this build has no store: build with `--features embedded`".to_owned()))
 }
+
+/// Makes a data directory from a backup; answers how many records are in it.
+///
+/// # Errors
+/// [`ServerError::Store`]: there is no store in `directory` then.
+#[cfg(feature = "embedded")]
+pub fn restore(
+    from: &mut dyn std::io::Read,
+    directory: &std::path::Path,
+    clock: &dyn Clock,
+) -> Result<u64, ServerError> {
+    let restored = crate::fused::embedded::restore(from, directory, clock);
+    restored.map(|restored| restored.records).map_err(|why| ServerError::Store(why.to_string()))
+}
+
+/// Refuses: this build has no store.
+///
+/// # Errors
+/// [`ServerError::Store`].
+#[cfg(not(feature = "embedded"))]
+pub fn restore(_: &mut dyn std::io::Read, _: &std::path::Path, _: &dyn Clock) -> Result<u64, ServerError> {
+    Err(ServerError::Store("this build has no store: build with `--features embedded`".to_owned()))
+}

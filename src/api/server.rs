@@ -1,5 +1,9 @@
 //! `ServerService`.
 
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures::{Stream, stream};
 use tonic::{Request, Response, Status, async_trait};
 
 use super::convert::{session, time};
@@ -19,6 +23,9 @@ const FEATURES: [(&str, bool); 7] = [
     ("otlp", cfg!(feature = "otlp")),
 ];
 
+/// Bytes of a backup in one message: well below the 4 MiB that clients take.
+const BACKUP_BYTES_MAX: usize = 1 << 20;
+
 #[async_trait]
 impl ServerService for Api {
     async fn get_server_info(
@@ -34,6 +41,22 @@ impl ServerService for Api {
             default_queue: settings.default_queue.to_string(),
             features: features.collect(),
         })
+    }
+
+    type BackupStream = Pin<Box<dyn Stream<Item = Result<BackupResponse, Status>> + Send>>;
+
+    async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        let pieces = stream::unfold((self.service.backup()?, Bytes::new()), |(mut backup, mut left)| async move {
+            if left.is_empty() {
+                match backup.next().await? {
+                    Ok(piece) => left = piece,
+                    Err(error) => return Some((Err(error.into()), (backup, Bytes::new()))),
+                }
+            }
+            let data = left.split_to(left.len().min(BACKUP_BYTES_MAX));
+            Some((Ok(BackupResponse { data }), (backup, left)))
+        });
+        Ok(Response::new(Box::pin(pieces)))
     }
 }
 

@@ -16,8 +16,9 @@ pub const DOMAIN: &str = "lineshaft.v1";
 /// A store that cannot be reached, or a server that stops, is asked again after this long.
 const RETRY_SOON: Duration = Duration::from_secs(1);
 
-/// A store that is full is asked again after this long: room is made by people, or by expiry.
-const RETRY_FULL: Duration = Duration::from_secs(5);
+/// A store that is full is asked again after this long. Room is made by people, or by expiry, and takes longer; but a worker
+/// that cannot come back to its session asks too, and must be there within its lease time once there is room.
+const RETRY_FULL: Duration = Duration::from_secs(1);
 
 /// Longest text in a status, bytes. Texts quote what the client sent; statuses travel in headers, for which clients
 /// commonly allow 8 KiB in all, and percent-encoding may treble a text.
@@ -70,7 +71,7 @@ impl Parts {
             StoreError::Unavailable { .. } => {
                 Self::new(Code::Unavailable, ErrorReason::BrokerUnavailable).retry(RETRY_SOON)
             }
-            StoreError::Full { .. } => Self::new(Code::ResourceExhausted, ErrorReason::QueueFull).retry(RETRY_FULL),
+            StoreError::Full { .. } => Self::new(Code::ResourceExhausted, ErrorReason::StoreFull).retry(RETRY_FULL),
             StoreError::OutcomeUnknown { .. } => Self::new(Code::Unknown, ErrorReason::OutcomeUnknown),
             StoreError::Position => Self::new(Code::InvalidArgument, ErrorReason::TaskInvalid).field("page_token"),
             StoreError::Corrupt { .. } => Self::new(Code::DataLoss, ErrorReason::RecordCorrupt),
@@ -272,7 +273,7 @@ mod tests {
             (Error::SlowConsumer, Code::ResourceExhausted, "SLOW_CONSUMER", false),
             (Error::Draining, Code::Unavailable, "DRAINING", true),
             (StoreError::Unavailable { store: "s", why: why() }.into(), Code::Unavailable, "BROKER_UNAVAILABLE", true),
-            (StoreError::Full { store: "s", why: why() }.into(), Code::ResourceExhausted, "QUEUE_FULL", true),
+            (StoreError::Full { store: "s", why: why() }.into(), Code::ResourceExhausted, "STORE_FULL", true),
             (StoreError::OutcomeUnknown { store: "s", why: why() }.into(), Code::Unknown, "OUTCOME_UNKNOWN", false),
             (StoreError::Position.into(), Code::InvalidArgument, "TASK_INVALID", false),
             (StoreError::Corrupt { store: "s", why: why() }.into(), Code::DataLoss, "RECORD_CORRUPT", false),

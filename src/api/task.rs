@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures::{Stream, stream};
+use prost::Message;
 use tonic::{Request, Response, Status, async_trait};
 
 use super::convert::{limit, state, task, time};
@@ -12,6 +13,7 @@ use super::proto::*;
 use super::{Api, answer, only, status};
 use crate::error::Error;
 use crate::service::StateWatch;
+use crate::service::types::ANSWER_BYTES_MAX;
 use crate::task::TaskId;
 
 /// `WaitForResultRequest.timeout` where it is unset.
@@ -19,6 +21,9 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Greatest `WaitForResultRequest.timeout`.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
+
+/// States read at a time: one result may have `Limits.result_bytes_max`.
+const STATES_CHUNK: usize = 64;
 
 fn id(text: &str) -> Result<TaskId, Error> {
     TaskId::new(text).map_err(limit::id("task_id"))
@@ -75,12 +80,19 @@ impl TaskService for Api {
         limit::count("task_ids", given.len(), self.service.settings().batch_max, "ids")?;
         let one = |(i, text): (usize, &String)| TaskId::new(text).map_err(|e| limit::id(&format!("task_ids[{i}]"))(e));
         let ids: Vec<TaskId> = given.iter().enumerate().map(one).collect::<Result<_, _>>()?;
-        let found = self.service.states(&ids).await?;
-        let states = found.iter().zip(given).map(|(found, id)| match found {
-            Some(found) => state::to_proto(found),
-            None => state::unknown(id),
-        });
-        answer(GetStatesResponse { states: states.collect() })
+        let (mut states, mut bytes) = (Vec::with_capacity(ids.len()), 0);
+        // A chunk at a time, so that what does not fit into the answer is not all read.
+        for ids in ids.chunks(STATES_CHUNK) {
+            for (id, found) in ids.iter().zip(self.service.states(ids).await?) {
+                let state = found.map_or_else(|| state::unknown(id.to_string()), |found| state::to_proto(&found));
+                bytes += state.encoded_len();
+                if bytes > ANSWER_BYTES_MAX && !states.is_empty() {
+                    return answer(GetStatesResponse { states });
+                }
+                states.push(state);
+            }
+        }
+        answer(GetStatesResponse { states })
     }
 
     async fn cancel_task(&self, request: Request<CancelTaskRequest>) -> Result<Response<CancelTaskResponse>, Status> {

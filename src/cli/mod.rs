@@ -4,6 +4,7 @@
 
 use std::process::ExitCode;
 
+pub mod backup;
 #[cfg(feature = "embedded")]
 pub mod bench;
 pub mod cancel;
@@ -18,6 +19,7 @@ pub mod leases;
 pub mod output;
 pub mod pending;
 pub mod remote;
+pub mod restore;
 pub mod send;
 pub mod serve;
 pub mod span;
@@ -55,6 +57,8 @@ enum Command {
     Config(config::Command),
     Dead(dead::Command),
     Work(work::Command),
+    Backup(backup::Command),
+    Restore(restore::Command),
     #[command(hide = true)]
     DemoWorker(demo::worker::Command),
     #[cfg(feature = "embedded")]
@@ -80,6 +84,8 @@ impl Cli {
             Command::Config(command) => command.run().await.into(),
             Command::Dead(command) => command.run().await.into(),
             Command::Work(command) => command.run().await.into(),
+            Command::Backup(command) => command.run().await.into(),
+            Command::Restore(command) => command.run().into(),
             Command::DemoWorker(command) => command.run().await.into(),
             #[cfg(feature = "embedded")]
             Command::BenchPart(command) => command.run().await.into(),

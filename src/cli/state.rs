@@ -17,7 +17,7 @@ pub struct Command {
     ids: Vec<String>,
 }
 
-// Under every server's `Limits.batch_max` by default, and small enough that 100 results of 1 MiB fit one answer.
+// Under every server's `Limits.batch_max` by default.
 const BATCH: usize = 100;
 
 impl Command {
@@ -31,8 +31,17 @@ impl Command {
         let connection = self.remote.connect().await?;
         let mut states = Vec::with_capacity(self.ids.len());
         for ids in self.ids.chunks(BATCH) {
-            let request = proto::GetStatesRequest { task_ids: ids.to_vec() };
-            states.extend(connection.tasks().get_states(remote::quick(request)).await?.into_inner().states);
+            let mut left = ids;
+            // An answer ends early where results are large.
+            while !left.is_empty() {
+                let request = proto::GetStatesRequest { task_ids: left.to_vec() };
+                let told = connection.tasks().get_states(remote::quick(request)).await?.into_inner().states;
+                if told.is_empty() {
+                    return Err(Failure::new(Exit::Other, "the server answered no state for the ids it was asked for"));
+                }
+                left = left.get(told.len()..).unwrap_or_default();
+                states.extend(told);
+            }
         }
         let missing: Vec<&str> = states.iter().filter(|s| !is_known(s)).map(|s| s.task_id.as_str()).collect();
         if self.remote.json {

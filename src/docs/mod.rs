@@ -29,6 +29,8 @@ pub mod adr {
     pub mod adr_0007_one_crate_for_messages {}
     #[doc = include_str!("adr/0008-task-ids-in-order-of-time.md")]
     pub mod adr_0008_task_ids_in_order_of_time {}
+    #[doc = include_str!("adr/0009-backup-as-records.md")]
+    pub mod adr_0009_backup_as_records {}
 }
 
 // The README's Rust is compiled, so that what a stranger copies works.

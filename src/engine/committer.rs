@@ -150,24 +150,37 @@ enum Condition {
     Dead(String),
 }
 
+/// What is to be done once it is known that a commit happened: rooms must not miss what is in the file.
+struct Unsettled {
+    number: u64,
+    written: Written,
+    hooks: Vec<Box<dyn FnOnce() + Send>>,
+}
+
 pub(super) struct Committer {
     shared: Arc<Shared>,
     queue: mpsc::Receiver<Job>,
     condition: Condition,
     /// Number of the last commit.
     number: u64,
+    /// A commit of which it is not known whether it happened.
+    unsettled: Option<Unsettled>,
     /// When the file was compacted last, and how long it was then.
     compacted: Option<(Instant, u64)>,
 }
 
 impl Committer {
     pub(super) fn new(shared: Arc<Shared>, queue: mpsc::Receiver<Job>) -> Self {
-        Self { shared, queue, condition: Condition::Open, number: 0, compacted: None }
+        Self { shared, queue, condition: Condition::Open, number: 0, unsettled: None, compacted: None }
     }
 
     /// Until every sender is gone and the queue is empty; closes the file then.
     pub(super) fn run(mut self) {
         self.number = self.stored_number().unwrap_or(0);
+        if let Err(error) = self.accept() {
+            tracing::warn!(path = ?self.shared.path, %error, "the store can be read and not be written for now");
+            self.condition = Condition::Closed { retry: Instant::now(), error };
+        }
         self.maintain();
         while let Some(job) = self.queue.blocking_recv() {
             match self.ensure_open() {
@@ -285,17 +298,16 @@ impl Committer {
         }
         let nothing = if full { full_error(why) } else { unavailable(why) };
         self.condition = Condition::Closed { retry: Instant::now(), error: nothing.clone() };
-        if self.ensure_open().is_err() {
-            let error = StoreError::OutcomeUnknown { store: NAME, why: why.to_owned() };
-            return finish_all(finishes, &Err(error));
-        }
+        let writable = self.ensure_open().is_ok();
         match self.stored_number() {
-            Some(stored) if stored == number => {
+            Some(stored) if stored == number && writable => {
                 self.committed(number, written);
                 answer(hooks, finishes);
             }
-            Some(_) => finish_all(finishes, &Err(nothing)),
-            None => {
+            // Also while the file can only be read: it will be what is read now.
+            Some(stored) if stored != number => finish_all(finishes, &Err(nothing)),
+            _ => {
+                self.unsettled = Some(Unsettled { number, written, hooks });
                 let error = StoreError::OutcomeUnknown { store: NAME, why: why.to_owned() };
                 finish_all(finishes, &Err(error));
             }
@@ -343,24 +355,48 @@ impl Committer {
         if now < retry {
             return Err(error);
         }
-        match open::open(&self.shared.path, &self.shared.options) {
-            Ok(opened) => {
-                self.shared
-                    .counts
-                    .live_bytes
-                    .store(i64::try_from(opened.live_bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
-                *self.shared.database.write() = Some(opened);
+        let opened = self.reopen(&error).and_then(|()| self.accept());
+        match &opened {
+            Ok(()) => {
                 self.condition = Condition::Open;
-                Ok(())
+                self.settle();
             }
-            Err(refused) => {
-                let error = match error {
-                    StoreError::Full { .. } => full_error(&refused.to_string()),
-                    _ => unavailable(&refused.to_string()),
-                };
-                self.condition = Condition::Closed { retry: now + REOPEN_PAUSE, error: error.clone() };
-                Err(error)
-            }
+            Err(error) => self.condition = Condition::Closed { retry: now + REOPEN_PAUSE, error: error.clone() },
+        }
+        opened
+    }
+
+    /// Opens the file, at least for reading.
+    fn reopen(&self, closed_by: &StoreError) -> Result<(), StoreError> {
+        let mut database = self.shared.database.write();
+        if database.is_some() {
+            return Ok(());
+        }
+        let opened = open::open(&self.shared.path, &self.shared.options).map_err(|refused| match closed_by {
+            StoreError::Full { .. } => full_error(&refused.to_string()),
+            _ => unavailable(&refused.to_string()),
+        })?;
+        let live_bytes = i64::try_from(opened.live_bytes).unwrap_or(i64::MAX);
+        self.shared.counts.live_bytes.store(live_bytes, Ordering::Relaxed);
+        *database = Some(opened);
+        Ok(())
+    }
+
+    /// Makes the open file writable, if it is not yet.
+    fn accept(&self) -> Result<(), StoreError> {
+        let database = self.shared.database.read();
+        let opened = database.as_ref().ok_or_else(super::closed)?;
+        opened.accept().map_err(|error| {
+            if error::is_full(&error) { full_error(&error.to_string()) } else { unavailable(&error.to_string()) }
+        })
+    }
+
+    /// Learns from the open file whether the last commit happened, if that was not known.
+    fn settle(&mut self) {
+        let Some(Unsettled { number, written, hooks }) = self.unsettled.take() else { return };
+        if self.stored_number() == Some(number) {
+            self.committed(number, written);
+            answer(hooks, Vec::new());
         }
     }
 
@@ -371,6 +407,9 @@ impl Committer {
 
     /// Gives space back to the file system, when there is much of it and little to rewrite.
     fn maintain(&mut self) {
+        if !matches!(self.condition, Condition::Open) {
+            return;
+        }
         let live = self.shared.counts.live();
         let is_due = self.compacted.is_none_or(|(at, _)| at.elapsed() >= COMPACT_PAUSE);
         if !is_due || live > COMPACT_LIVE_BYTES_MAX {
@@ -379,7 +418,8 @@ impl Committer {
         let mut database = self.shared.database.write();
         let Some(opened) = database.as_mut() else { return };
         let bytes = opened.disk.bytes();
-        let has_doubled = self.compacted.is_none_or(|(_, left)| bytes / 2 >= left);
+        let before = self.compacted.map_or(0, |(_, left)| left);
+        let has_doubled = bytes / 2 >= before;
         if bytes < COMPACT_BYTES_MIN || live > bytes / COMPACT_LIVE_PARTS || !has_doubled {
             return;
         }
@@ -390,6 +430,8 @@ impl Committer {
             Ok(_) => {
                 self.shared.counts.compactions.fetch_add(1, Ordering::Relaxed);
             }
+            // A backup is being taken, which needs the pages as they are.
+            Err(redb::CompactionError::TransactionInProgress) => self.compacted = Some((Instant::now(), before)),
             // It works in commits of its own, so what was committed stands; the next job opens the file again.
             Err(error) => {
                 let error = error.to_string();

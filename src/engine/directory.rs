@@ -12,7 +12,7 @@ pub(super) const FILE: &str = "lineshaft.redb";
 
 /// The file whose lock says that the directory is in use. Its content, the holder's process id, is for people: the lock
 /// alone counts, and goes with the process however it ends.
-const LOCK_FILE: &str = "lock";
+pub(super) const LOCK_FILE: &str = "lock";
 
 /// The right to use a directory, until dropped.
 #[derive(Debug)]

@@ -109,7 +109,7 @@ impl Disk {
 
     fn noted<T>(&self, result: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &result
-            && matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            && super::error::is_full(error)
         {
             self.full.store(true, Ordering::SeqCst);
         }

@@ -56,13 +56,17 @@ pub enum OpenError {
     },
 }
 
+/// True if there is no room: on the disk, in this user's quota, or under the limit of a file's length.
+pub(super) fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind;
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
+}
+
 /// A failed read or write inside a transaction, before any commit.
 pub(super) fn storage(error: &redb::StorageError) -> StoreError {
     match error {
         redb::StorageError::Corrupted(why) => StoreError::Corrupt { store: NAME, why: why.clone() },
-        redb::StorageError::Io(io) if io.kind() == std::io::ErrorKind::StorageFull => {
-            StoreError::Full { store: NAME, why: io.to_string() }
-        }
+        redb::StorageError::Io(io) if is_full(io) => StoreError::Full { store: NAME, why: io.to_string() },
         other => StoreError::Unavailable { store: NAME, why: other.to_string() },
     }
 }

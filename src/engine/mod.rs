@@ -18,6 +18,7 @@
 //! One directory belongs to one engine at a time ([`OpenError::InUse`]). A damaged file, or one of a newer format, is
 //! refused and left byte for byte as it was: what opening would write is held back until the file has been accepted.
 
+mod backup;
 mod committer;
 mod directory;
 mod disk;
@@ -36,6 +37,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::error::StoreError;
 
+pub use backup::{Backup, RestoreError, Restored, restore};
 pub use committer::Stats;
 pub use error::OpenError;
 pub use txn::{Direction, Range, Records, Snapshot, Table, Txn, Visitor};

@@ -1,5 +1,7 @@
 //! Opening the file: made if it does not exist, repaired after a crash, refused if it is damaged or newer.
 //!
+//! A full disk does not keep the file closed: it is opened for reading, and writable once there is room ([`Opened::accept`]).
+//!
 //! One limit of the repair after a crash: the last commit may be torn, then it was not answered, and the one before it
 //! counts. A last commit that *was* answered, and whose pages the disk damaged afterwards, looks the same. A second fsync
 //! in each commit would tell them apart, at half the rate of commits, for that one commit only; older damage is found.
@@ -9,7 +11,7 @@
 //! would save little.
 
 use std::cell::Cell;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
@@ -18,7 +20,7 @@ use std::sync::Arc;
 use redb::{Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition, TableError};
 
 use super::disk::{Backend, Disk};
-use super::{FORMAT, OpenError, Options, Table, directory};
+use super::{FORMAT, OpenError, Options, Table, directory, error};
 
 /// What the engine knows about itself.
 pub(super) const META: Table = Table::new("meta");
@@ -37,6 +39,7 @@ const CHECKED_BYTES_MAX: u64 = 256 << 20;
 pub(super) struct Opened {
     pub(super) database: Database,
     pub(super) disk: Arc<Disk>,
+    file: Arc<File>,
     /// Bytes of keys and values; the length of the file where counting them would take long.
     pub(super) live_bytes: u64,
 }
@@ -54,8 +57,19 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, OpenError> 
     let (database, live_bytes) = examined.unwrap_or_else(|_| {
         Err(OpenError::Damaged { path: path.to_owned(), why: "its pages contradict each other".to_owned() })
     })?;
-    disk.accept(&file).map_err(io("writing"))?;
-    Ok(Opened { database, disk, live_bytes })
+    let opened = Opened { database, disk, file, live_bytes };
+    match opened.accept() {
+        // Everything can be read; what opening has to write waits in memory until there is room for it.
+        Err(error) if error::is_full(&error) => Ok(opened),
+        accepted => accepted.map(|()| opened).map_err(io("writing")),
+    }
+}
+
+impl Opened {
+    /// Makes it writable, if it is not yet. May be repeated.
+    pub(super) fn accept(&self) -> std::io::Result<()> {
+        self.disk.accept(&self.file)
+    }
 }
 
 /// Makes the file, under another name first: whatever stands under its own name is complete.

@@ -117,8 +117,24 @@ impl Snapshot {
         database.begin_read().map(Self).map_err(error::transaction)
     }
 
+    /// The names of all tables.
+    pub(super) fn tables(&self) -> Result<Vec<String>, StoreError> {
+        let tables = self.0.list_tables().map_err(|e| error::storage(&e))?;
+        Ok(tables.map(|table| redb::TableHandle::name(&table).to_owned()).collect())
+    }
+
+    /// As [`Records::visit`] forward, of a table that is known by its name only.
+    pub(super) fn visit_named(&self, table: &str, range: Range<'_>, visit: Visitor<'_>) -> Result<(), StoreError> {
+        let Some(table) = self.named(TableDefinition::new(table))? else { return Ok(()) };
+        visit_in(&table, range, Direction::Forward, visit).map_err(|e| error::storage(&e))
+    }
+
     fn table(&self, table: Table) -> Result<Option<ReadOnly>, StoreError> {
-        match self.0.open_table(table.definition()) {
+        self.named(table.definition())
+    }
+
+    fn named(&self, table: TableDefinition<'_, &'static [u8], &'static [u8]>) -> Result<Option<ReadOnly>, StoreError> {
+        match self.0.open_table(table) {
             Ok(table) => Ok(Some(table)),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
             Err(error) => Err(error::table(error)),

@@ -4,13 +4,14 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::backend::StateWrite;
 use crate::backend::embedded::{self as backend, Backend};
 use crate::broker::embedded::{self as broker, Broker};
 use crate::broker::{NewTask, Published};
 use crate::clock::{Clock, WallTime};
-use crate::engine::{Engine, OpenError, Options};
+use crate::engine::{self, Engine, OpenError, Options, RestoreError, Restored};
 use crate::error::StoreError;
 use crate::ledger::embedded::{self as ledger, Ledger};
 use crate::ledger::{Decision, Verdict};
@@ -39,9 +40,9 @@ pub fn open(directory: &Path, options: Options, clock: Arc<dyn Clock>) -> Result
     let engine = Engine::open(directory, options)?;
     let damaged = |error: StoreError| OpenError::Damaged { path: engine.path().to_owned(), why: error.to_string() };
     let broker = Broker::open(engine.clone(), Arc::clone(&clock)).map_err(damaged)?;
-    let ledger = Ledger::open(engine.clone(), clock).map_err(damaged)?;
+    let ledger = Ledger::open(engine.clone(), Arc::clone(&clock)).map_err(damaged)?;
     let backend = Backend::new(engine.clone());
-    let fused = Fused::new(engine.clone(), &broker, &backend);
+    let fused = Fused::new(engine.clone(), &broker, &backend, clock);
     Ok(Stores {
         broker: Arc::new(broker),
         ledger: Arc::new(ledger),
@@ -57,12 +58,13 @@ pub struct Fused {
     engine: Engine,
     broker: Arc<broker::Store>,
     watched: Arc<backend::Watched>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Fused {
     /// Over rooms that stand on `engine`.
-    fn new(engine: Engine, broker: &Broker, backend: &Backend) -> Self {
-        Self { engine, broker: Arc::clone(broker.store()), watched: Arc::clone(backend.watched()) }
+    fn new(engine: Engine, broker: &Broker, backend: &Backend, clock: Arc<dyn Clock>) -> Self {
+        Self { engine, broker: Arc::clone(broker.store()), watched: Arc::clone(backend.watched()), clock }
     }
 }
 
@@ -101,13 +103,36 @@ impl super::Fused for Fused {
         };
         self.engine.write(job).await
     }
+
+    fn backup(&self) -> Option<&dyn super::Backup> {
+        Some(self)
+    }
+}
+
+impl super::Backup for Fused {
+    fn begin(&self) -> Result<Box<dyn super::Pieces>, StoreError> {
+        Ok(Box::new(self.engine.backup(self.clock.wall())?))
+    }
+}
+
+impl super::Pieces for engine::Backup {
+    fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        self.next_piece()
+    }
+}
+
+/// Makes a data directory from a backup: what was acknowledged before it was begun is there, and what was leased then is
+/// still held by its worker, if that comes back.
+///
+/// # Errors
+/// [`RestoreError`]; there is no store in `directory` then.
+pub fn restore(from: &mut dyn std::io::Read, directory: &Path, clock: &dyn Clock) -> Result<Restored, RestoreError> {
+    engine::restore(from, directory, |txn| ledger::restored_in(txn, clock.wall()))
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use bytes::Bytes;
 
     use super::*;
     use crate::backend::Backend as _;

@@ -5,6 +5,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use crate::backend::StateWrite;
 use crate::broker::NewTask;
@@ -33,4 +34,27 @@ pub trait Fused: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// As [`crate::ledger::Ledger::decide`]: none of the decisions was written, or it is unknown.
     async fn settle(&self, decisions: &[Decision]) -> Result<Vec<Verdict>, StoreError>;
+
+    /// Copying the whole store while it is in use; `None`: this store cannot.
+    fn backup(&self) -> Option<&dyn Backup> {
+        None
+    }
+}
+
+/// Copies everything as of one moment, while others write.
+pub trait Backup: fmt::Debug + Send + Sync {
+    /// Begins a copy of what is durable now.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    fn begin(&self) -> Result<Box<dyn Pieces>, StoreError>;
+}
+
+/// A copy on its way. Dropped, it is given up.
+pub trait Pieces: fmt::Debug + Send {
+    /// The next bytes, some hundred KiB of them, read on the caller's thread; `None` once the copy is complete.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: begin anew; [`StoreError::Corrupt`].
+    fn next(&mut self) -> Result<Option<Bytes>, StoreError>;
 }

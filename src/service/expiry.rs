@@ -85,6 +85,8 @@ pub(super) async fn run(inner: Arc<Inner>) {
                 for (session, number) in watch.look(&renewals, now, lease) {
                     if let Err(error) = expire(&inner, &session, number).await {
                         tracing::warn!(%error, %session, "an expired session is not closed yet");
+                        // A ledger that takes no writes lets no worker come back to its session either.
+                        inner.stalled();
                     }
                 }
             }

@@ -8,7 +8,7 @@
 //! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
 //! - `dead`: tasks set aside, and what becomes of them.
 //! - `cancel`: ending tasks that nobody wants any more.
-//! - `states`, `watch`: states on their way, and waiting for them. `inspect`: looking.
+//! - `states`, `watch`: states on their way, and waiting for them. `inspect`: looking. `backup`: copying the store.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -17,11 +17,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 mod attachment;
+mod backup;
 mod cancel;
 pub mod dead;
 mod dispatch;
@@ -49,6 +50,7 @@ use crate::failpoint::Failpoints;
 use crate::fused::Fused;
 use crate::ledger::Ledger;
 use crate::task::{LeaseId, SessionId};
+pub use backup::Backup;
 use types::{Event, Guarantees, Parting, Report, Settings};
 pub use watch::StateWatch;
 pub use worker::{Inbound, Stream};
@@ -102,6 +104,8 @@ struct Inner {
     reports: mpsc::Sender<Reported>,
     /// Sends under way.
     sends: enqueue::UnderWay,
+    /// Permits for backups under way.
+    backups: Arc<Semaphore>,
     /// The last generation given to a send.
     generation: AtomicU64,
     /// Sessions heard of since the last renewal.
@@ -138,6 +142,7 @@ impl Service {
         let (reports, reported) = mpsc::channel(REPORTS_QUEUED_MAX);
         let inner = Arc::new(Inner {
             sends: enqueue::UnderWay::default(),
+            backups: Arc::new(Semaphore::new(backup::BACKUPS_MAX)),
             settings: RwLock::new(Arc::new(settings)),
             guarantees,
             failpoints,

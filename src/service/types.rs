@@ -9,6 +9,10 @@ use crate::clock::WallTime;
 use crate::ledger::{Session, Subscription, Verdict};
 use crate::task::{Arg, Headers, LeaseId, QueueName, SessionId, Signature, TaskId, TaskName, Timestamp};
 
+/// Bytes of tasks or results after which an answer ends, where more may be asked for: below the 4 MiB that most clients
+/// take by default, with room for one encoding being longer than the other. An answer of one item is as long as that is.
+pub const ANSWER_BYTES_MAX: usize = 3 << 20;
+
 /// A task as a producer gives it, its fields already well-formed.
 #[derive(Debug, Clone, Default)]
 pub struct Submission {

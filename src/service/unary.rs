@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attachment::Attachment;
-use super::types::{Granted, LeaseReply, LeaseRequest, Resume};
+use super::types::{ANSWER_BYTES_MAX, Granted, LeaseReply, LeaseRequest, Resume};
 use super::{Inner, Service, dispatch, envelope};
 use crate::error::{Error, StoreError};
 use crate::ledger::{Lease, LeaseStatus};
@@ -127,7 +127,16 @@ impl Call {
             () = tokio::time::sleep_until(deadline) => {}
             () = self.inner.draining.cancelled() => {}
         }
-        let leases = self.attachment.collect();
+        let mut leases = self.attachment.collect();
+        let more: Vec<LeaseId> = leases
+            .split_off(fitting(leases.iter().map(|lease| lease.bytes)))
+            .into_iter()
+            .map(|lease| lease.id)
+            .collect();
+        if !more.is_empty() {
+            let inner = self.inner.clone();
+            self.inner.spawn(async move { inner.give_back(&more, Duration::ZERO, None).await });
+        }
         if !leases.is_empty() {
             // They live from the answer on, however long it was waited for.
             self.inner.hear(session);
@@ -140,6 +149,17 @@ impl Call {
     }
 }
 
+/// How many of the first leases make one answer: all that fit, and at least one.
+fn fitting(sizes: impl ExactSizeIterator<Item = usize>) -> usize {
+    let (mut left, all) = (ANSWER_BYTES_MAX, sizes.len());
+    let fit = sizes.take_while(|bytes| {
+        let fits = *bytes <= left;
+        left = left.saturating_sub(*bytes);
+        fits
+    });
+    fit.count().max(1).min(all)
+}
+
 impl Drop for Call {
     fn drop(&mut self) {
         self.inner.sessions.remove(&self.attachment);
@@ -148,5 +168,19 @@ impl Drop for Call {
             let inner = self.inner.clone();
             self.inner.spawn(async move { inner.give_back(&unsent, Duration::ZERO, None).await });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_what_fits_and_at_least_one() {
+        assert_eq!(fitting([].into_iter()), 0);
+        assert_eq!(fitting([ANSWER_BYTES_MAX + 1, 1].into_iter()), 1);
+        assert_eq!(fitting([ANSWER_BYTES_MAX, 1, 1].into_iter()), 1);
+        assert_eq!(fitting([1 << 20; 5].into_iter()), 3);
+        assert_eq!(fitting([10; 1000].into_iter()), 1000);
     }
 }

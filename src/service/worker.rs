@@ -91,7 +91,8 @@ impl Inner {
                 attach: stored.attach + 1,
                 ..stored
             };
-            if self.stores.ledger.attach(&session).await? {
+            // A worker that cannot come back for want of a store is not dead.
+            if self.stores.ledger.attach(&session).await.inspect_err(|_| self.stalled())? {
                 return Ok((session, resume.secret.clone()));
             }
         }

@@ -5,7 +5,9 @@
 #![allow(clippy::expect_used, clippy::panic)]
 
 mod arrows;
+mod backup;
 mod checker;
+mod disk;
 mod leases;
 mod processes;
 mod witness;

@@ -39,6 +39,9 @@ pub(crate) fn signal(child: &Child, signal: rustix::process::Signal) {
 /// The server, through its lives.
 pub(crate) struct Server {
     dir: tempfile::TempDir,
+    data: PathBuf,
+    /// What starts the program: nothing, or a shell that limits it first.
+    wrapper: Vec<String>,
     env: Vec<(String, String)>,
     child: Option<Child>,
     /// `127.0.0.1:PORT`; the same in every life.
@@ -49,9 +52,16 @@ impl Server {
     /// Starts a server in a directory of its own, with short leases.
     pub(crate) fn start(env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
+        let data = dir.path().join("data");
+        Self::start_in(dir, data, &[], env)
+    }
+
+    /// Starts a server with its data in `data`, by way of `wrapper`.
+    pub(crate) fn start_in(dir: tempfile::TempDir, data: PathBuf, wrapper: &[&str], env: &[(&str, &str)]) -> Self {
         let config = "leases:\n  lease_duration: 2s\n  heartbeat_interval: 500ms\n";
         std::fs::write(dir.path().join("config.yml"), config).expect("can be written");
-        let mut server = Self { dir, env: Vec::new(), child: None, address: "127.0.0.1:0".to_owned() };
+        let wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        let mut server = Self { dir, data, wrapper, env: Vec::new(), child: None, address: "127.0.0.1:0".to_owned() };
         server.life(env);
         server
     }
@@ -61,11 +71,14 @@ impl Server {
         assert!(self.child.is_none(), "the server still runs");
         self.env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log()).expect("a log");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_lineshaft"))
+        let words: Vec<&str> =
+            self.wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_lineshaft")]).collect();
+        let mut child = Command::new(words[0])
+            .args(&words[1..])
             .args(["serve", "--listen", &self.address, "--config"])
             .arg(self.dir.path().join("config.yml"))
             .arg("--data-dir")
-            .arg(self.dir.path().join("data"))
+            .arg(&self.data)
             .envs(self.env.iter().map(|(k, v)| (k, v)))
             .stdout(Stdio::piped())
             .stderr(log)
@@ -124,6 +137,11 @@ impl Server {
     /// `http://ADDRESS`.
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(self.child.as_ref().expect("it runs"))
     }
 
     /// Where its data and files of the test are.

@@ -17,6 +17,7 @@ macro_rules! cases {
     ($open:path) => {
         crate::rooms::cases!($open, states:
             states_come_in_the_order_asked_and_an_unknown_task_is_unspecified
+            states_end_before_a_client_refuses_their_answer
             an_unknown_task_has_no_state
             a_state_tells_name_attempt_and_times
             a_watch_tells_each_state_in_order_and_ends_after_the_final_one
@@ -44,6 +45,28 @@ pub(crate) async fn states_come_in_the_order_asked_and_an_unknown_task_is_unspec
     let told: Vec<_> = states.states.iter().map(|state| (state.task_id.as_str(), state.status())).collect();
     let (waits, never) = (("waits", TaskStatus::Pending), ("never", TaskStatus::Unspecified));
     assert_eq!(told, [waits, never, ("done", TaskStatus::Success), waits]);
+}
+
+pub(crate) async fn states_end_before_a_client_refuses_their_answer(room: Room) {
+    const TASKS: usize = 6;
+    let server = room.serve().await;
+    let stubs = Stubs::to(&server).await;
+    let ids: Vec<String> = (0..TASKS).map(|number| format!("task-{number}")).collect();
+    for id in &ids {
+        stubs.send(task(id)).await;
+        let lease = stubs.lease("n").await;
+        stubs.record(&lease, success([text(&"x".repeat(900 << 10))])).await;
+        stubs.end(id).await;
+    }
+    let mut told = Vec::new();
+    while told.len() < TASKS {
+        let task_ids = ids[told.len()..].to_vec();
+        // With the 4 MiB that a client takes by default.
+        let answer = stubs.tasks().get_states(GetStatesRequest { task_ids }).await.expect("fits").into_inner();
+        assert!(!answer.states.is_empty() && answer.states.len() < 5, "{}", answer.states.len());
+        told.extend(answer.states.into_iter().map(|state| state.task_id));
+    }
+    assert_eq!(told, ids);
 }
 
 fn unknown() -> Refusal {

@@ -81,6 +81,14 @@ pub(super) fn put_last_token(txn: &mut Txn<'_>, token: u64) -> Result<(), StoreE
     txn.put(LEDGER, LAST_TOKEN, &token.to_be_bytes())
 }
 
+/// Makes the tokens of a restored ledger greater than all that were granted after its backup was taken, whose number
+/// nobody knows: workers may still hold leases under them. Microseconds since 1970 serve, as no server grants a million
+/// leases a second for long, and a second restore of the same backup is later than the first. They fit into 53 bits.
+pub(crate) fn restored_in(txn: &mut Txn<'_>, now: WallTime) -> Result<(), StoreError> {
+    let last = last_token(txn)?;
+    put_last_token(txn, last.saturating_add(1).max(now.0 / 1000))
+}
+
 /// The key of a live lease. Ids have no control characters, so 0 ends one.
 pub(super) fn lease_key(session: &str, token: u64) -> Vec<u8> {
     [session.as_bytes(), &[0], &token.to_be_bytes()].concat()

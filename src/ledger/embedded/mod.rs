@@ -28,6 +28,7 @@ use super::{
 };
 
 pub(crate) use ends::decide_in;
+pub(crate) use layout::restored_in;
 
 /// The embedded ledger. Clones share it.
 #[derive(Debug, Clone)]

@@ -209,17 +209,27 @@ impl Client {
     /// # Errors
     /// As the server says; LIMIT_EXCEEDED for more than its `batch_max` ids.
     pub async fn states(&self, task_ids: Vec<String>) -> Result<Vec<Option<TaskState>>, Error> {
-        let response = self
-            .read(|channel| {
-                let request = self.timed(proto::GetStatesRequest { task_ids: task_ids.clone() });
-                async move { tasks_of(channel).get_states(request).await }
-            })
-            .await?;
-        Ok(response
-            .states
-            .into_iter()
-            .map(|state| (state.status() != proto::TaskStatus::Unspecified).then(|| TaskState::from(state)))
-            .collect())
+        let mut states = Vec::with_capacity(task_ids.len());
+        // An answer ends early where results are large. Asked at least once, so that the server judges an empty list.
+        loop {
+            let left = task_ids.get(states.len()..).unwrap_or_default();
+            let response = self
+                .read(|channel| {
+                    let request = self.timed(proto::GetStatesRequest { task_ids: left.to_vec() });
+                    async move { tasks_of(channel).get_states(request).await }
+                })
+                .await?;
+            let told = response.states.len();
+            states.extend(
+                response
+                    .states
+                    .into_iter()
+                    .map(|state| (state.status() != proto::TaskStatus::Unspecified).then(|| TaskState::from(state))),
+            );
+            if told == 0 || states.len() >= task_ids.len() {
+                return Ok(states);
+            }
+        }
     }
 
     pub(crate) async fn cancel(&self, task_id: &str) -> Result<proto::CancelResult, Error> {

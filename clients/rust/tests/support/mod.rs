@@ -381,6 +381,12 @@ impl ServerService for Scripted {
     ) -> Result<Response<GetServerInfoResponse>, Status> {
         Ok(Response::new(GetServerInfoResponse { limits: Some(self.tasks.limits), ..GetServerInfoResponse::default() }))
     }
+
+    type BackupStream = ReceiverStream<Result<BackupResponse, Status>>;
+
+    async fn backup(&self, _: Request<BackupRequest>) -> Result<Response<Self::BackupStream>, Status> {
+        Err(Status::unimplemented("nobody scripted a backup"))
+    }
 }
 
 /// A list that handlers write to and tests wait on.
