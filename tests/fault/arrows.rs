@@ -44,6 +44,20 @@ fn crash_at(point: Point, mode: &str) {
             lives.push(doomed);
         }
     }
+    // Tasks that nobody takes yet, and that nobody shall: for the arrows of cancelling.
+    let mut cancelled = Vec::new();
+    if matches!(point, Point::CancelMarked | Point::CancelBegun) {
+        for i in 0..3 {
+            cancelled.extend(runtime.block_on(send(&server.url(), &format!("cancelled-{i}"), 0)));
+        }
+        runtime.block_on(async {
+            let client = Client::connect(server.url()).await.expect("the server answers");
+            for id in &cancelled {
+                // The last one is not answered.
+                let _ = client.result(id.as_str()).cancel().await;
+            }
+        });
+    }
     for i in 0..TASKS {
         let sent = runtime.block_on(send(&server.url(), &format!("task-{i}"), 0));
         accepted.extend(sent);
@@ -71,6 +85,17 @@ fn crash_at(point: Point, mode: &str) {
         all.len()
     });
     assert_eq!(ended, 2 * accepted.len());
+    runtime.block_on(async {
+        let client = Client::connect(server.url()).await.expect("the server answers");
+        for id in &cancelled {
+            let state = client.result(id.as_str()).wait(DONE_MAX).await;
+            let state = state.unwrap_or_else(|e| panic!("{mode}{}: {id}: {e}", point.name()));
+            assert_eq!(state.status, TaskStatus::Failure, "{mode}{}: {id}", point.name());
+        }
+    });
+    for id in &cancelled {
+        assert_eq!(checker::count(&worker.file, &format!("start {id}")), 0, "{mode}{}: {id} ran", point.name());
+    }
     until("the last verdict", DONE_MAX, || {
         (checker::count(&worker.file, "verdict:Recorded") + checker::count(&worker.file, "verdict:Duplicate") >= ended)
             .then_some(())
