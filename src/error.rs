@@ -101,6 +101,15 @@ pub enum Error {
     /// This server is stopping.
     #[error("this server is stopping")]
     Draining,
+    /// A request id that names another send.
+    #[error("{field}: names a send with other content; give each send an id of its own")]
+    RequestIdReused {
+        /// Path of the field.
+        field: String,
+    },
+    /// A send with a request id that may or may not have been written: to be sent again under the same id.
+    #[error("{0}; send it again with the same request_id")]
+    Unconfirmed(StoreError),
     /// A store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -124,6 +133,7 @@ impl Error {
             Self::LimitExceeded { field, limit, actual, unit } => {
                 Self::LimitExceeded { field: path(field), limit, actual, unit }
             }
+            Self::RequestIdReused { field } => Self::RequestIdReused { field: path(field) },
             other => other,
         }
     }

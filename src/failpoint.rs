@@ -17,8 +17,12 @@ use tokio::sync::Notify;
 pub enum Point {
     /// A send was checked; nothing is written.
     SendChecked,
+    /// Its names are claimed, nothing else is written (stores that are not fused).
+    SendClaimed,
     /// Its PENDING state is written, the message is not published (stores that are not fused).
     SendStated,
+    /// It is published, its claim does not say so (stores that are not fused).
+    SendUnmarked,
     /// It is published, the caller has no answer.
     SendPublished,
     /// Messages were taken from the broker, nothing is granted.
@@ -53,9 +57,11 @@ pub enum Point {
 
 impl Point {
     /// All on the way of a task that nobody sets aside, so that a test can visit each.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::SendChecked,
+        Self::SendClaimed,
         Self::SendStated,
+        Self::SendUnmarked,
         Self::SendPublished,
         Self::GrantTaken,
         Self::GrantBegun,
@@ -78,7 +84,9 @@ impl Point {
     pub fn name(self) -> &'static str {
         match self {
             Self::SendChecked => "send.checked",
+            Self::SendClaimed => "send.claimed",
             Self::SendStated => "send.stated",
+            Self::SendUnmarked => "send.unmarked",
             Self::SendPublished => "send.published",
             Self::GrantTaken => "grant.taken",
             Self::GrantBegun => "grant.begun",

@@ -1,8 +1,8 @@
 //! A crash at every arrow of sending, granting, settling, giving back and expiring, on stores that outlive the replica.
 //!
 //! One scenario, run once for each point and each visit: a replica stops dead at the point, another one takes over on the
-//! same stores, the worker attaches to it. In the end every task whose send was answered has ended once, as it should,
-//! each callback was made once, and nothing is stuck. Time is paused: a run takes milliseconds and is the same each time.
+//! same stores, the worker attaches to it, and whoever sent a task sends it again, answered or not. In the end every task has
+//! ended once, as it should, each callback was made once, and nothing is stuck. Time is paused: a run takes milliseconds and is the same each time.
 //!
 //! The same arrows are visited with real processes and the embedded store in `fault`.
 
@@ -17,7 +17,9 @@ use std::time::Duration;
 use lineshaft::clock::{Clock, TestClock, WallTime};
 use lineshaft::failpoint::{Action, Failpoints, Point};
 use lineshaft::ledger::{LeaseQuery, Subscription, Verdict};
-use lineshaft::service::types::{CancelAnswer, Event, Hello, Outcome, Parting, Report, Resume, Settings, Submission};
+use lineshaft::service::types::{
+    CancelAnswer, Event, Hello, Idempotency, Outcome, Parting, Report, Resume, Settings, Submission, Until,
+};
 use lineshaft::service::{Service, Stores, Stream};
 use lineshaft::task::{FailureReason, LeaseId, QueueName, Status, TaskId, TaskName};
 use lineshaft::{backend, broker, fused, ledger};
@@ -185,6 +187,9 @@ fn task(name: &str, i: u32) -> Submission {
         retry_count: u32::from(name == "flaky"),
         on_success: if name == "parent" { vec![child(0), child(1)] } else { Vec::new() },
         on_error: if name == "bad" { vec![child(2)] } else { Vec::new() },
+        request_id: Some(format!("send-{name}-{i}")),
+        // The key of a task that ends early: it is free by then, and the request is the same send all the same.
+        idempotency: (name == "parent").then(|| Idempotency { key: format!("key-{i}"), until: Until::Ended }),
         ..Submission::default()
     }
 }
@@ -198,9 +203,11 @@ fn children(parent: &TaskId) -> Vec<TaskId> {
     numbers.iter().map(|n| TaskId::trusted(format!("child-{n}-of-{parent}"))).collect()
 }
 
-async fn send(service: &Service, name: &str, i: u32, accepted: &mut Vec<TaskId>) {
+/// Sends a task; `begun` knows it before the answer comes.
+async fn send(service: &Service, name: &'static str, i: u32, begun: &mut Vec<(&'static str, u32)>) {
+    begun.push((name, i));
     let sent = service.send(vec![task(name, i)]).await;
-    accepted.extend(sent.into_iter().map(|answer| answer.expect("is accepted")));
+    assert_eq!(sent, [Ok(TaskId::trusted(format!("{name}-{i}")))]);
 }
 
 /// A worker that takes one lease and is never heard of again.
@@ -219,6 +226,10 @@ async fn mute(service: &Service) {
 async fn cancel(service: &Service, id: &TaskId) {
     let answer = service.cancel(id.clone()).await.expect("is cancelled");
     assert!(matches!(answer, CancelAnswer::Removed | CancelAnswer::Ended | CancelAnswer::Marked), "{answer:?}");
+}
+
+fn ids(begun: &[(&'static str, u32)]) -> Vec<TaskId> {
+    begun.iter().map(|(name, i)| TaskId::trusted(format!("{name}-{i}"))).collect()
 }
 
 fn is_unwanted(id: &TaskId) -> bool {
@@ -249,28 +260,28 @@ async fn scenario(world: &World, point: Point, visit: u64) -> bool {
     let failpoints = Failpoints::at(point, Action::Hang, visit);
     let first = world.replica(failpoints.clone());
     let mut worker = Worker::default();
-    let mut accepted = Vec::new();
+    let mut begun = Vec::new();
     let struck = {
         let story = async {
             // Leases of workers that die, before anybody else is there.
             for i in 100..103 {
-                send(&first.service, "ok", i, &mut accepted).await;
+                send(&first.service, "ok", i, &mut begun).await;
                 mute(&first.service).await;
             }
             for i in 0..3 {
                 for name in ["ok", "flaky", "bad", "parent", "released"] {
-                    send(&first.service, name, i, &mut accepted).await;
+                    send(&first.service, name, i, &mut begun).await;
                 }
             }
             // Before anybody is there: only its cancellation ends it.
             for i in 0..3 {
-                send(&first.service, "unwanted", i, &mut accepted).await;
+                send(&first.service, "unwanted", i, &mut begun).await;
                 cancel(&first.service, &TaskId::trusted(format!("unwanted-{i}"))).await;
             }
             let stream = worker.attach(&first.service).await;
             let enough = AtomicBool::new(false);
             let everything = async {
-                all_final(&first.service, &accepted).await;
+                all_final(&first.service, &ids(&begun)).await;
                 all_quiet(&first.service).await;
                 enough.store(true, Ordering::Relaxed);
             };
@@ -284,6 +295,11 @@ async fn scenario(world: &World, point: Point, visit: u64) -> bool {
     };
     first.crash();
     let second = world.replica(Failpoints::default());
+    // Whoever does not know what became of a send sends it again, and so does one who knows.
+    for (name, i) in begun.clone() {
+        send(&second.service, name, i, &mut Vec::new()).await;
+    }
+    let accepted = ids(&begun);
     if struck {
         // Whoever got no answer asks again.
         for id in accepted.iter().filter(|id| is_unwanted(id)).collect::<Vec<_>>() {
@@ -338,8 +354,15 @@ async fn check(service: &Service, witness: &Witness, accepted: &[TaskId], point:
 
 fn run(fused: bool, options: broker::memory::Options) {
     // Where sending and settling are one step, these arrows do not exist.
-    let absent =
-        [Point::SendStated, Point::SettleStated, Point::SettlePublished, Point::SettleDone, Point::SettleAcked];
+    let absent = [
+        Point::SendClaimed,
+        Point::SendStated,
+        Point::SendUnmarked,
+        Point::SettleStated,
+        Point::SettlePublished,
+        Point::SettleDone,
+        Point::SettleAcked,
+    ];
     for point in Point::ALL {
         for visit in 1..=3 {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();

@@ -73,5 +73,6 @@ fn limits(settings: &Settings) -> Limits {
         message_bytes_max: settings.message_bytes_max as u64,
         callback_depth_max: settings.callback_depth_max,
         sessions_max: settings.sessions_max,
+        request_window: Some(time::to_duration(settings.request_window)),
     }
 }

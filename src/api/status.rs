@@ -61,6 +61,10 @@ impl Parts {
             }
             Error::SlowConsumer => Self::new(Code::ResourceExhausted, ErrorReason::SlowConsumer),
             Error::Draining => Self::new(Code::Unavailable, ErrorReason::Draining).retry(RETRY_SOON),
+            Error::RequestIdReused { field } => {
+                Self::new(Code::InvalidArgument, ErrorReason::RequestIdReused).field(field)
+            }
+            Error::Unconfirmed(_) => Self::new(Code::Unavailable, ErrorReason::OutcomeUnknown).retry(RETRY_SOON),
             Error::Store(store) => Self::of_store(store),
             Error::Invariant(_) => Self::new(Code::Internal, ErrorReason::InvariantBroken),
         }
@@ -275,6 +279,13 @@ mod tests {
             (StoreError::Unavailable { store: "s", why: why() }.into(), Code::Unavailable, "BROKER_UNAVAILABLE", true),
             (StoreError::Full { store: "s", why: why() }.into(), Code::ResourceExhausted, "STORE_FULL", true),
             (StoreError::OutcomeUnknown { store: "s", why: why() }.into(), Code::Unknown, "OUTCOME_UNKNOWN", false),
+            (
+                Error::Unconfirmed(StoreError::OutcomeUnknown { store: "s", why: why() }),
+                Code::Unavailable,
+                "OUTCOME_UNKNOWN",
+                true,
+            ),
+            (Error::RequestIdReused { field: "request_id".into() }, Code::InvalidArgument, "REQUEST_ID_REUSED", false),
             (StoreError::Position.into(), Code::InvalidArgument, "TASK_INVALID", false),
             (StoreError::Corrupt { store: "s", why: why() }.into(), Code::DataLoss, "RECORD_CORRUPT", false),
             (StoreError::Stale.into(), Code::Internal, "INVARIANT_BROKEN", false),

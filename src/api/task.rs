@@ -35,8 +35,8 @@ impl TaskService for Api {
         let given = request.into_inner().task.ok_or_else(|| Error::invalid("task", "is required"))?;
         let within = |e: Error| e.within("task");
         let submission = task::submission(given, &self.service.settings()).map_err(within)?;
-        let task_id = only(self.service.send(vec![submission]).await)?.map_err(within)?;
-        answer(SendTaskResponse { task_id: task_id.to_string() })
+        let sent = only(self.service.submit(vec![submission]).await)?.map_err(within)?;
+        answer(SendTaskResponse { task_id: sent.task.to_string(), already_sent: sent.already })
     }
 
     async fn send_tasks(&self, request: Request<SendTasksRequest>) -> Result<Response<SendTasksResponse>, Status> {
@@ -52,18 +52,19 @@ impl TaskService for Api {
             .into_iter()
             .map(|given| task::submission(given, settings).map(|submission| good.push(submission)).err())
             .collect();
-        let mut answers = if good.is_empty() { Vec::new() } else { self.service.send(good).await }.into_iter();
+        let mut answers = if good.is_empty() { Vec::new() } else { self.service.submit(good).await }.into_iter();
         let missing = || Err(Error::Invariant("an item of a batch has no answer".to_owned()));
         let results = refused.into_iter().map(|refusal| {
             let result = match refusal {
                 Some(error) => Err(error),
                 None => answers.next().unwrap_or_else(missing),
             };
+            let already_sent = result.as_ref().is_ok_and(|sent| sent.already);
             let result = match result {
-                Ok(id) => send_result::Result::TaskId(id.to_string()),
+                Ok(sent) => send_result::Result::TaskId(sent.task.to_string()),
                 Err(error) => send_result::Result::Error(status::item(&error)),
             };
-            SendResult { result: Some(result) }
+            SendResult { result: Some(result), already_sent }
         });
         answer(SendTasksResponse { results: results.collect() })
     }

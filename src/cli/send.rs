@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use lineshaft_client::proto;
+use lineshaft_client::proto::idempotency::Until;
 use prost_types::Timestamp;
 
 use super::{Exit, Failure, Remote, exit, output, remote, span, value, wait};
@@ -49,6 +50,15 @@ pub struct Command {
     /// A header as KEY=TEXT, carried to the worker; may be repeated.
     #[arg(long = "header", value_name = "KEY=TEXT", value_parser = header)]
     headers: Vec<(String, String)>,
+    /// Name of this send, 1 to 200 bytes: sent again under it within the server's request window (1 h) it is sent once.
+    #[arg(long, value_name = "ID")]
+    request_id: Option<String>,
+    /// Not sent while a task with this key is in force; the id of that one is printed.
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// How long the idempotency key is in force: started, ended, or a span such as 10m, at most 7d. Default: ended.
+    #[arg(long, value_name = "WHEN", value_parser = until, requires = "idempotency_key")]
+    until: Option<Until>,
     /// Wait for the end and print the results, one a line, as `wait` does.
     #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = true, default_missing_value = "30s",
           value_parser = span::parse)]
@@ -64,6 +74,19 @@ fn header(text: &str) -> Result<(String, String), String> {
     Ok((key.to_owned(), value.to_owned()))
 }
 
+fn until(text: &str) -> Result<Until, String> {
+    match text {
+        "started" => Ok(Until::Started(true)),
+        "ended" => Ok(Until::Ended(true)),
+        span => {
+            let parsed = span::parse(span).map_err(|why| format!("{why}; or write started or ended"))?;
+            prost_types::Duration::try_from(parsed)
+                .map(Until::Duration)
+                .map_err(|_| "the span is out of range".to_owned())
+        }
+    }
+}
+
 impl Command {
     /// Runs the command.
     pub async fn run(self) -> Exit {
@@ -76,13 +99,18 @@ impl Command {
         let json = remote.json;
         let request = proto::SendTaskRequest { task: Some(self.task()?) };
         let connection = remote.connect().await?;
-        let id = connection.tasks().send_task(remote::quick(request)).await?.into_inner().task_id;
+        let sent = connection.tasks().send_task(remote::quick(request)).await?.into_inner();
+        let (id, already) = (sent.task_id, sent.already_sent);
         let Some(patience) = patience else {
-            output::line(&if json { output::object([("task_id", id.into())]).to_string() } else { id })?;
+            if already && !json {
+                output::remark("already sent");
+            }
+            let object = |id: String| output::object([("task_id", id.into()), ("already_sent", already.into())]);
+            output::line(&if json { object(id).to_string() } else { id })?;
             return Ok(Exit::Ok);
         };
         if !json {
-            output::remark(&format!("sent {id}"));
+            output::remark(&format!("{} {id}", if already { "already sent" } else { "sent" }));
         }
         wait::report(wait::until_ended(&connection, &id, patience).await?, patience, json)
     }
@@ -111,6 +139,8 @@ impl Command {
             delay,
             priority: self.priority.into(),
             retry_count: self.retries,
+            request_id: self.request_id.unwrap_or_default(),
+            idempotency: self.idempotency_key.map(|key| proto::Idempotency { key, until: self.until }),
             ..proto::Task::default()
         })
     }

@@ -33,6 +33,8 @@ pub struct Limits {
     pub sessions_max: u32,
     /// Sends under way at once; more are refused with QUEUE_FULL: 1 to 1,000,000. Default 10,000. Since 0.1.
     pub sends_in_flight_max: usize,
+    /// How long a `request_id` is remembered, so that the same send again is recognised: 1 s to 7 d. Default 1 h. Since 0.1.
+    pub request_window: Span,
     /// A client of a stream that takes nothing for this long is ended with SLOW_CONSUMER: 1 s to 10 min. Default 30 s.
     /// Since 0.1.
     pub stall_max: Span,
@@ -53,6 +55,7 @@ impl Default for Limits {
             session_bytes_max: 16 << 20,
             sessions_max: 10_000,
             sends_in_flight_max: 10_000,
+            request_window: Span::seconds(3600),
             stall_max: Span::seconds(30),
         }
     }
@@ -72,6 +75,7 @@ impl Limits {
         within("limits.session_bytes_max", self.session_bytes_max, 1 << 20, 1 << 30)?;
         within("limits.sessions_max", self.sessions_max, 1, 1_000_000)?;
         within("limits.sends_in_flight_max", self.sends_in_flight_max, 1, 1_000_000)?;
+        within("limits.request_window", self.request_window, Span::seconds(1), Span::seconds(7 * 86400))?;
         within("limits.stall_max", self.stall_max, Span::seconds(1), Span::seconds(600))
     }
 }

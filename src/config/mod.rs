@@ -218,6 +218,7 @@ impl Config {
             sessions_max: self.limits.sessions_max,
             callback_depth_max: self.limits.callback_depth_max,
             sends_in_flight_max: self.limits.sends_in_flight_max,
+            request_window: self.limits.request_window.into(),
             drain_deadline: self.server.drain_deadline.into(),
             session_bytes_max: self.limits.session_bytes_max,
             weights: self

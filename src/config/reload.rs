@@ -16,7 +16,7 @@ pub const PERIOD: Duration = Duration::from_secs(10);
 ///
 /// The others stay as they were until the next start: what clients were told when they came (intervals of leases, the default
 /// queue), and what is part of open connections and files.
-const LIVE: [&str; 16] = [
+const LIVE: [&str; 17] = [
     "leases.cancel_grace",
     "leases.lost_max",
     "limits.args_max",
@@ -24,6 +24,7 @@ const LIVE: [&str; 16] = [
     "limits.callback_depth_max",
     "limits.delay_max",
     "limits.headers_max",
+    "limits.request_window",
     "limits.result_bytes_max",
     "limits.sends_in_flight_max",
     "limits.session_bytes_max",

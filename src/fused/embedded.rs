@@ -13,8 +13,10 @@ use crate::broker::{NewTask, Published};
 use crate::clock::{Clock, WallTime};
 use crate::engine::{self, Engine, OpenError, Options, RestoreError, Restored};
 use crate::error::StoreError;
+use crate::ledger::claim::{Claim, ClaimName, Claimed, Sending, Step};
 use crate::ledger::embedded::{self as ledger, Ledger};
 use crate::ledger::{Decision, Verdict};
+use crate::task::MessageKey;
 
 /// The embedded stores of one data directory.
 #[derive(Debug, Clone)]
@@ -68,21 +70,57 @@ impl Fused {
     }
 }
 
+fn send_in(
+    txn: &mut crate::engine::Txn<'_>,
+    broker: &Arc<broker::Store>,
+    watched: &Arc<backend::Watched>,
+    (states, tasks): (Vec<StateWrite>, Vec<NewTask>),
+    now: WallTime,
+) -> Result<(), StoreError> {
+    let published = broker::publish_in(txn, broker, &tasks)?;
+    // A message that is carried already has a state already, and maybe a later one: a repeated send must not begin its
+    // task anew.
+    let new = states.into_iter().zip(published).filter(|(_, published)| *published == Published::New);
+    let new: Vec<StateWrite> = new.map(|(state, _)| state).collect();
+    backend::write_in(txn, watched, &new, now).map(drop)
+}
+
 #[async_trait]
 impl super::Fused for Fused {
     async fn send(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>> {
         let (broker, watched) = (Arc::clone(&self.broker), Arc::clone(&self.watched));
         let (states, tasks): (Vec<_>, Vec<_>) = items.iter().cloned().unzip();
-        let job = move |txn: &mut crate::engine::Txn<'_>| {
-            let published = broker::publish_in(txn, &broker, &tasks)?;
-            // A message that is carried already has a state already, and maybe a later one: a repeated send must not
-            // begin its task anew.
-            let new = states.into_iter().zip(published).filter(|(_, published)| *published == Published::New);
-            let new: Vec<StateWrite> = new.map(|(state, _)| state).collect();
-            backend::write_in(txn, &watched, &new, now)?;
-            Ok(())
-        };
+        let job = move |txn: &mut crate::engine::Txn<'_>| send_in(txn, &broker, &watched, (states, tasks), now);
         vec![self.engine.write(job).await; items.len()]
+    }
+
+    async fn send_claimed(&self, claims: &[Claim], now: WallTime) -> Result<Vec<Claimed>, StoreError> {
+        let (broker, watched) = (Arc::clone(&self.broker), Arc::clone(&self.watched));
+        let claims = claims.to_vec();
+        let job = move |txn: &mut crate::engine::Txn<'_>| {
+            let mut answers = ledger::claim_in(txn, &claims, Step::Publish)?;
+            let mut sendings: Vec<Sending> = Vec::with_capacity(claims.len());
+            let mut finished: Vec<(Vec<ClaimName>, MessageKey)> = Vec::new();
+            for (claim, answer) in claims.into_iter().zip(&mut answers) {
+                match answer {
+                    Claimed::New => sendings.push(claim.sending),
+                    // Left by a process that carried out every step for itself.
+                    Claimed::Again(sending) => {
+                        let (task, key) = (sending.message.task.clone(), sending.message.key.clone());
+                        finished.push((claim.names(), key.clone()));
+                        if !ledger::is_decided_in(txn, &key)? {
+                            sendings.push(Sending::clone(sending));
+                        }
+                        *answer = Claimed::Sent(task);
+                    }
+                    Claimed::Sent(_) | Claimed::Held(_) | Claimed::Reused => {}
+                }
+            }
+            send_in(txn, &broker, &watched, sendings.into_iter().map(|s| (s.state, s.message)).unzip(), now)?;
+            ledger::published_in(txn, &finished)?;
+            Ok(answers)
+        };
+        self.engine.write(job).await
     }
 
     async fn settle(&self, decisions: &[Decision]) -> Result<Vec<Verdict>, StoreError> {

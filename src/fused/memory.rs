@@ -10,6 +10,7 @@ use crate::broker::memory::Broker;
 use crate::broker::{NewTask, Published};
 use crate::clock::WallTime;
 use crate::error::StoreError;
+use crate::ledger::claim::{Claim, Claimed, Step};
 use crate::ledger::memory::Ledger;
 use crate::ledger::{Decision, Verdict};
 use crate::task::TaskId;
@@ -54,6 +55,39 @@ impl super::Fused for Fused {
         }
         self.tell(&changed);
         items.iter().map(|_| Ok(())).collect()
+    }
+
+    async fn send_claimed(&self, claims: &[Claim], now: WallTime) -> Result<Vec<Claimed>, StoreError> {
+        let mut changed = Vec::new();
+        let mut answers = Vec::with_capacity(claims.len());
+        {
+            let mut broker = self.broker.lock()?;
+            let mut ledger = self.ledger.lock();
+            let mut backend = self.backend.lock();
+            for claim in claims {
+                let answer = ledger.claim(claim, Step::Publish);
+                let sending = match &answer {
+                    Claimed::New => &claim.sending,
+                    Claimed::Again(sending) => sending,
+                    Claimed::Sent(_) | Claimed::Held(_) | Claimed::Reused => {
+                        answers.push(answer);
+                        continue;
+                    }
+                };
+                let message = &sending.message;
+                if !ledger.is_decided(&message.key)
+                    && self.broker.put(&mut broker, message) == Published::New
+                    && backend.write(&sending.state, now) == Written::Applied
+                {
+                    changed.push(message.task.clone());
+                }
+                ledger.published(&claim.names(), &message.key);
+                let is_new = answer == Claimed::New;
+                answers.push(if is_new { answer } else { Claimed::Sent(message.task.clone()) });
+            }
+        }
+        self.tell(&changed);
+        Ok(answers)
     }
 
     async fn settle(&self, decisions: &[Decision]) -> Result<Vec<Verdict>, StoreError> {

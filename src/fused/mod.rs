@@ -11,6 +11,7 @@ use crate::backend::StateWrite;
 use crate::broker::NewTask;
 use crate::clock::WallTime;
 use crate::error::StoreError;
+use crate::ledger::claim::{Claim, Claimed};
 use crate::ledger::{Decision, Verdict};
 
 #[cfg(feature = "embedded")]
@@ -26,6 +27,14 @@ pub trait Fused: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Per item, as [`crate::broker::Broker::publish`].
     async fn send(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>>;
+
+    /// Claims the names of each send as [`crate::ledger::claim::Claims::claim`]; and in the same transaction sends what is
+    /// claimed now ([`Claimed::New`]), or was claimed and is not known to be published, as [`Fused::send`], and marks it
+    /// published. Never answers [`Claimed::Again`].
+    ///
+    /// # Errors
+    /// As [`crate::ledger::Ledger`]: none of them was sent, or it is unknown.
+    async fn send_claimed(&self, claims: &[Claim], now: WallTime) -> Result<Vec<Claimed>, StoreError>;
 
     /// Decides; and where the verdict is `Recorded`, in the same transaction, writes the states, publishes the messages,
     /// acknowledges the message wherever it stands (held, waiting or delayed; its receipts are void from then on) and

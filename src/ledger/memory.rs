@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
+use super::claim::{Claim, ClaimName, Claimed, Claims, Held, Step};
 use super::{
     Begun, CancelMark, DeadTask, Decision, Effects, Ending, Grant, Lease, LeaseQuery, LeaseStatus, LocalNotices,
     LostAttempt, Notices, OPEN_KEPT, Session, Standing, Undone, Verdict,
@@ -34,6 +35,7 @@ pub(crate) struct State {
     records: BTreeMap<MessageKey, Record>,
     dead: BTreeMap<MessageKey, DeadTask>,
     cancels: BTreeMap<TaskId, u64>,
+    claims: BTreeMap<ClaimName, Held>,
 }
 
 /// A message that was granted at least once.
@@ -248,7 +250,67 @@ impl State {
         for key in &past {
             self.records.remove(key);
         }
-        past.len()
+        let lapsed: Vec<ClaimName> = self
+            .claims
+            .iter()
+            .filter(|(_, held)| held.lapses_at <= now)
+            .map(|(name, _)| name.clone())
+            .take(SWEEP_MAX)
+            .collect();
+        for name in &lapsed {
+            self.claims.remove(name);
+        }
+        past.len() + lapsed.len()
+    }
+
+    pub(crate) fn claim(&mut self, claim: &Claim, step: Step) -> Claimed {
+        let under = |name: Option<ClaimName>| name.and_then(|name| self.claims.get(&name).cloned());
+        let (answer, writes) = claim.judge(under(claim.request_name()), under(claim.key_name()), step);
+        self.claims.extend(writes);
+        answer
+    }
+
+    pub(crate) fn published(&mut self, names: &[ClaimName], message: &MessageKey) {
+        for name in names {
+            if let Some(held) = self.claims.get_mut(name)
+                && let Some(published) = held.clone().published(message)
+            {
+                *held = published;
+            }
+        }
+    }
+
+    fn unclaim(&mut self, names: &[ClaimName], message: &MessageKey) -> bool {
+        let is_own = |name| self.claims.get(name).is_some_and(|held| held.is_own(message));
+        let all = names.iter().all(is_own);
+        if all {
+            self.claims.retain(|name, _| !names.contains(name));
+        }
+        all
+    }
+
+    /// True if the message has a decision.
+    pub(crate) fn is_decided(&self, message: &MessageKey) -> bool {
+        self.standing(message) == Standing::Decided
+    }
+}
+
+#[async_trait]
+impl Claims for Ledger {
+    async fn claim(&self, claims: &[Claim]) -> Result<Vec<Claimed>, StoreError> {
+        let mut state = self.lock();
+        Ok(claims.iter().map(|claim| state.claim(claim, Step::Claim)).collect())
+    }
+
+    async fn published(&self, items: &[(Vec<ClaimName>, MessageKey)]) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        items.iter().for_each(|(names, message)| state.published(names, message));
+        Ok(())
+    }
+
+    async fn unclaim(&self, items: &[(Vec<ClaimName>, MessageKey)]) -> Result<Vec<bool>, StoreError> {
+        let mut state = self.lock();
+        Ok(items.iter().map(|(names, message)| state.unclaim(names, message)).collect())
     }
 }
 
@@ -409,6 +471,10 @@ impl super::Ledger for Ledger {
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
         Ok(self.lock().sweep(now))
+    }
+
+    fn claims(&self) -> &dyn Claims {
+        self
     }
 
     fn notices(&self) -> &dyn Notices {

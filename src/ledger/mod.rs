@@ -3,6 +3,7 @@
 //! Strict: every write is compared and set, whichever replica asks. The fence stands here, in every combination of
 //! stores. A message has at most one live lease and at most one decision; the decision is final.
 
+pub mod claim;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod memory;
@@ -380,8 +381,11 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
 
     /// Forgets what is past its time, a bounded amount; answers how much. 0: nothing was left to forget. Past its time is
     /// a decision `keep` after its effects were done, and a message without lease and decision [`OPEN_KEPT`] after it was
-    /// last touched; live leases and undone decisions never are.
+    /// last touched; live leases and undone decisions never are. So is a claim that has lapsed.
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError>;
+
+    /// Names of sends.
+    fn claims(&self) -> &dyn claim::Claims;
 
     /// Word between replicas. Lossy: whoever listens re-reads.
     fn notices(&self) -> &dyn Notices;

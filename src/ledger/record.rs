@@ -9,6 +9,7 @@ use crate::clock::WallTime;
 use crate::task::record::{REASONS, RecordError};
 use crate::task::{MessageKey, QueueName, SessionId, TaskId, TaskName};
 
+use super::claim::{Held, Open, Sending, Until};
 use super::{DeadTask, Effects, LostAttempt, Session, Subscription};
 
 /// A [`Session`] as stored.
@@ -115,6 +116,95 @@ pub struct DeadRecord {
     /// See [`DeadTask::requeue`].
     #[prost(fixed64, optional, tag = "11")]
     pub requeue: Option<u64>,
+}
+
+/// What stands under the name of a send, as stored.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ClaimRecord {
+    /// Digest of what was asked, 32 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub digest: Bytes,
+    /// The task.
+    #[prost(string, tag = "2")]
+    pub task: String,
+    /// Which sending of it.
+    #[prost(fixed64, tag = "3")]
+    pub generation: u64,
+    /// Its message.
+    #[prost(string, tag = "4")]
+    pub message: String,
+    /// Position of the [`Until`] in [`UNTILS`], from 1.
+    #[prost(uint32, tag = "5")]
+    pub until: u32,
+    /// Unix ns; from then on it is as if it had never been.
+    #[prost(fixed64, tag = "6")]
+    pub lapses_at: u64,
+    /// Set while it is not known to be published.
+    #[prost(message, optional, tag = "7")]
+    pub open: Option<OpenRecord>,
+}
+
+/// What a claim holds that is not known to be published, as stored.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct OpenRecord {
+    /// See [`Sending::state`].
+    #[prost(message, optional, tag = "1")]
+    pub state: Option<StateWriteRecord>,
+    /// See [`Sending::message`].
+    #[prost(message, optional, tag = "2")]
+    pub message: Option<NewTaskRecord>,
+    /// Somebody else was told to send it too.
+    #[prost(bool, tag = "3")]
+    pub is_joined: bool,
+    /// When the claim lapses once it is published, unix ns.
+    #[prost(fixed64, tag = "4")]
+    pub lapses_at: u64,
+}
+
+/// Every [`Until`], in the order of their numbers.
+pub const UNTILS: [Until; 3] = [Until::Started, Until::Ended, Until::Time];
+
+impl From<&Held> for ClaimRecord {
+    fn from(held: &Held) -> Self {
+        let open = |open: &Open| OpenRecord {
+            state: Some((&open.sending.state).into()),
+            message: Some((&open.sending.message).into()),
+            is_joined: open.is_joined,
+            lapses_at: open.lapses_at.0,
+        };
+        Self {
+            digest: Bytes::copy_from_slice(&held.digest),
+            task: held.task.to_string(),
+            generation: held.generation,
+            message: held.message.to_string(),
+            until: UNTILS.iter().position(|until| *until == held.until).map_or(0, |at| at as u32 + 1),
+            lapses_at: held.lapses_at.0,
+            open: held.open.as_ref().map(open),
+        }
+    }
+}
+
+impl TryFrom<ClaimRecord> for Held {
+    type Error = RecordError;
+
+    fn try_from(record: ClaimRecord) -> Result<Self, RecordError> {
+        let open = |open: OpenRecord| {
+            let state = open.state.ok_or(RecordError::Missing("the state to be written"))?.try_into()?;
+            let message = open.message.ok_or(RecordError::Missing("the message to be published"))?.into();
+            let (is_joined, lapses_at) = (open.is_joined, WallTime(open.lapses_at));
+            Ok::<_, RecordError>(Open { sending: Sending { state, message }, is_joined, lapses_at })
+        };
+        let until = (record.until as usize).checked_sub(1).and_then(|at| UNTILS.get(at)).copied();
+        Ok(Self {
+            digest: record.digest.as_ref().try_into().map_err(|_| RecordError::Missing("the digest"))?,
+            task: TaskId::trusted(record.task),
+            generation: record.generation,
+            message: MessageKey::trusted(record.message),
+            until: until.ok_or(RecordError::Unknown { what: "the end of a claim", number: record.until })?,
+            lapses_at: WallTime(record.lapses_at),
+            open: record.open.map(open).transpose()?,
+        })
+    }
 }
 
 impl From<&Session> for SessionRecord {

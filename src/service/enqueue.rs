@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::outcome::message_of;
-use super::types::Submission;
-use super::{Service, envelope};
+use super::types::{Sent, Submission};
+use super::{Service, claims, envelope};
 use crate::backend::StateWrite;
 use crate::broker::NewTask;
 use crate::clock::WallTime;
@@ -45,12 +45,20 @@ impl Drop for Sending<'_> {
 }
 
 impl Service {
-    /// Accepts tasks, one answer each, in order. `Ok` only once the task is durable.
+    /// Accepts tasks as [`Service::submit`]; of each its id alone.
     ///
     /// # Errors
-    /// Per item: [`Error::Invalid`], [`Error::LimitExceeded`] (paths begin at the task's own fields); [`Error::QueueFull`],
-    /// [`Error::Draining`], [`Error::Store`].
+    /// As [`Service::submit`].
     pub async fn send(&self, tasks: Vec<Submission>) -> Vec<Result<TaskId, Error>> {
+        self.submit(tasks).await.into_iter().map(|answer| answer.map(|sent| sent.task)).collect()
+    }
+
+    /// Accepts tasks, one answer each, in order. `Ok` only once the task is durable, or was before.
+    ///
+    /// # Errors
+    /// Per item: [`Error::Invalid`], [`Error::LimitExceeded`], [`Error::RequestIdReused`] (paths begin at the task's own
+    /// fields); [`Error::QueueFull`], [`Error::Draining`], [`Error::Unconfirmed`], [`Error::Store`].
+    pub async fn submit(&self, tasks: Vec<Submission>) -> Vec<Result<Sent, Error>> {
         if self.inner.is_draining() {
             return tasks.iter().map(|_| Err(Error::Draining)).collect();
         }
@@ -60,26 +68,40 @@ impl Service {
             return tasks.iter().map(|_| Err(full())).collect();
         };
         let now = self.inner.clock.wall();
-        let prepared: Vec<Result<(StateWrite, NewTask), Error>> =
-            tasks.into_iter().map(|task| self.prepare(task, now)).collect();
-        let good: Vec<(StateWrite, NewTask)> = prepared.iter().filter_map(|p| p.as_ref().ok()).cloned().collect();
+        // Those with a name and those without go each their way: a client names all of its sends, or none.
+        let (mut plain, mut named) = (Vec::new(), Vec::new());
+        let prepared: Vec<Result<bool, Error>> = tasks
+            .into_iter()
+            .map(|task| {
+                let name = claims::name_of(&task);
+                let (state, message) = self.prepare(task, now)?;
+                let is_named = name.is_some();
+                match name {
+                    Some(name) => named.push(self.claim_of(name, state, message, now)),
+                    None => plain.push((state, message)),
+                }
+                Ok(is_named)
+            })
+            .collect();
         self.inner.failpoints.reach(Point::SendChecked).await;
-        let mut answers = Vec::with_capacity(good.len());
-        for chunk in good.chunks(self.inner.guarantees.broker.batch_max.get()) {
-            answers.extend(self.write_new(chunk, now).await);
+        let batch_max = self.inner.guarantees.broker.batch_max.get();
+        let mut of_plain = Vec::with_capacity(plain.len());
+        for chunk in plain.chunks(batch_max) {
+            let written = self.write_new(chunk, now).await.into_iter().zip(chunk);
+            let sent = |message: &NewTask| Sent { task: message.task.clone(), already: false };
+            of_plain.extend(written.map(|(answer, (_, message))| answer.map(|()| sent(message)).map_err(Error::from)));
+        }
+        let mut of_named = Vec::with_capacity(named.len());
+        while !named.is_empty() {
+            let rest = named.split_off(named.len().min(batch_max));
+            of_named.extend(self.send_named(std::mem::replace(&mut named, rest), now).await);
         }
         self.inner.failpoints.reach(Point::SendPublished).await;
-        let mut answers = answers.into_iter();
+        let (mut of_plain, mut of_named) = (of_plain.into_iter(), of_named.into_iter());
+        let missing = || Err(Error::Invariant("a store answered for fewer items than it was given".into()));
         prepared
             .into_iter()
-            .map(|item| {
-                let (_, task) = item?;
-                match answers.next() {
-                    Some(Ok(())) => Ok(task.task),
-                    Some(Err(error)) => Err(error.into()),
-                    None => Err(Error::Invariant("a store answered for fewer items than it was given".into())),
-                }
-            })
+            .map(|item| if item? { of_named.next() } else { of_plain.next() }.unwrap_or_else(missing))
             .collect()
     }
 
@@ -89,32 +111,48 @@ impl Service {
         items: &[(StateWrite, NewTask)],
         now: WallTime,
     ) -> Vec<Result<(), StoreError>> {
-        let stores = &self.inner.stores;
-        if let Some(fused) = &stores.fused {
+        if let Some(fused) = &self.inner.stores.fused {
             return fused.send(items, now).await;
         }
+        let (answers, unsent) = self.write_steps(items, now).await;
+        self.retract(unsent.into_iter().map(|i| &items[i].0)).await;
+        answers
+    }
+
+    /// Writes PENDING and publishes, step by step; answers too whose state was written while the message was definitely not.
+    pub(super) async fn write_steps(
+        &self,
+        items: &[(StateWrite, NewTask)],
+        now: WallTime,
+    ) -> (Vec<Result<(), StoreError>>, Vec<usize>) {
+        let stores = &self.inner.stores;
         let states: Vec<StateWrite> = items.iter().map(|(state, _)| state.clone()).collect();
         let mut answers: Vec<Result<(), StoreError>> =
             stores.backend.write(&states, now).await.into_iter().map(|r| r.map(|_| ())).collect();
         self.inner.failpoints.reach(Point::SendStated).await;
         let stated: Vec<usize> = (0..items.len()).filter(|i| answers[*i].is_ok()).collect();
         let tasks: Vec<NewTask> = stated.iter().map(|i| items[*i].1.clone()).collect();
-        let mut retract = Vec::new();
+        let mut unsent = Vec::new();
         for (i, published) in stated.iter().zip(stores.broker.publish(&tasks).await) {
             if let Err(error) = published {
                 // Only a definite failure takes PENDING back; what may have been sent keeps its state.
                 if !matches!(error, StoreError::OutcomeUnknown { .. }) {
-                    retract.push((items[*i].1.task.clone(), items[*i].0.state.order()));
+                    unsent.push(*i);
                 }
                 answers[*i] = Err(error);
             }
         }
+        (answers, unsent)
+    }
+
+    /// Takes PENDING of tasks back that were definitely not sent.
+    pub(super) async fn retract(&self, states: impl Iterator<Item = &StateWrite>) {
+        let retract: Vec<_> = states.map(|write| (write.state.task_id.clone(), write.state.order())).collect();
         if !retract.is_empty()
-            && let Err(error) = stores.backend.retract(&retract).await
+            && let Err(error) = self.inner.stores.backend.retract(&retract).await
         {
             tracing::warn!(%error, tasks = retract.len(), "states of tasks that were not sent stay PENDING");
         }
-        answers
     }
 
     fn prepare(&self, task: Submission, now: WallTime) -> Result<(StateWrite, NewTask), Error> {

@@ -2,7 +2,7 @@
 //!
 //! Sees brokers, ledgers and backends only as traits. Knows no protocol.
 //!
-//! - `enqueue`: accepting tasks. `dispatch`: whom a task goes to. `sessions`,
+//! - `enqueue`: accepting tasks; `claims`: those whose sender named them. `dispatch`: whom a task goes to. `sessions`,
 //!   `attachment`, `slots`, `share`: who is there, credit and fairness.
 //! - `worker`, `unary`: streams and single calls of workers. `hands`: what this replica holds.
 //! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 mod attachment;
 mod backup;
 mod cancel;
+mod claims;
 pub mod dead;
 mod dispatch;
 mod enqueue;

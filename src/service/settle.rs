@@ -96,7 +96,12 @@ impl Inner {
     }
 
     /// Makes decisions durable and everything that follows from them happen. Returns once the verdicts may be told.
-    pub(super) async fn decide(self: &Arc<Self>, decisions: Vec<Decision>) -> Result<Vec<Verdict>, StoreError> {
+    pub(super) async fn decide(self: &Arc<Self>, mut decisions: Vec<Decision>) -> Result<Vec<Verdict>, StoreError> {
+        if self.stores.fused.is_none() {
+            // A claim that is not known to be published is published again for so long, and the copy must be recognised.
+            let window = self.settings().request_window;
+            decisions.iter_mut().for_each(|decision| decision.keep = decision.keep.max(window));
+        }
         let verdicts = match &self.stores.fused {
             Some(fused) => fused.settle(&decisions).await?,
             None => self.stores.ledger.decide(&decisions).await?,

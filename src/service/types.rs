@@ -44,6 +44,42 @@ pub struct Submission {
     pub on_success: Vec<Submission>,
     /// Sent after FAILURE.
     pub on_error: Vec<Submission>,
+    /// Names this send; never in a callback.
+    pub request_id: Option<String>,
+    /// At most one task has this key at a time; never in a callback.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// A key, and how long it is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idempotency {
+    /// The key.
+    pub key: String,
+    /// How long.
+    pub until: Until,
+}
+
+/// How long an idempotency key is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// Until a worker has got the task.
+    Started,
+    /// Until the task has ended.
+    Ended,
+    /// For this long.
+    Passed(Duration),
+}
+
+/// The longest [`Until::Passed`], and how long a key is in force in any case: as long as a task that waits is remembered.
+pub const KEY_KEPT_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+/// A task that was accepted, now or before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    /// Its id.
+    pub task: TaskId,
+    /// Nothing was sent now: it was before.
+    pub already: bool,
 }
 
 /// A stream's opening.
@@ -336,6 +372,8 @@ pub struct Settings {
     pub callback_depth_max: u32,
     /// Sends under way at once; more are refused.
     pub sends_in_flight_max: usize,
+    /// How long a [`Submission::request_id`] is remembered.
+    pub request_window: Duration,
     /// Streams stay open this long while draining.
     pub drain_deadline: Duration,
     /// Bytes of leases on their way to one session that it has not yet read.
@@ -368,6 +406,7 @@ impl Default for Settings {
             sessions_max: 10_000,
             callback_depth_max: 16,
             sends_in_flight_max: 10_000,
+            request_window: Duration::from_secs(3600),
             drain_deadline: Duration::from_secs(30),
             session_bytes_max: 16 << 20,
             weights: HashMap::new(),

@@ -57,6 +57,7 @@ pub(crate) async fn a_server_tells_its_limits(room: Room) {
         message_bytes_max: 4 << 20,
         callback_depth_max: 16,
         sessions_max: 10_000,
+        request_window: Some(span(Duration::from_secs(3600))),
     };
     assert_eq!(info.limits, Some(expected));
     // And it means them.

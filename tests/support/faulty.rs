@@ -11,6 +11,7 @@ use lineshaft::broker::{
 use lineshaft::clock::WallTime;
 use lineshaft::error::StoreError;
 use lineshaft::fused::Fused;
+use lineshaft::ledger::claim::{Claim, ClaimName, Claimed, Claims};
 use lineshaft::ledger::{
     Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Notices, Session,
     Standing, Undone, Verdict,
@@ -301,8 +302,27 @@ impl Ledger for Faulty<dyn Ledger> {
         write!(self, self.room.sweep(now))
     }
 
+    fn claims(&self) -> &dyn Claims {
+        self
+    }
+
     fn notices(&self) -> &dyn Notices {
         self.room.notices()
+    }
+}
+
+#[async_trait]
+impl Claims for Faulty<dyn Ledger> {
+    async fn claim(&self, claims: &[Claim]) -> Result<Vec<Claimed>, StoreError> {
+        write!(self, self.room.claims().claim(claims))
+    }
+
+    async fn published(&self, items: &[(Vec<ClaimName>, MessageKey)]) -> Result<(), StoreError> {
+        write!(self, self.room.claims().published(items))
+    }
+
+    async fn unclaim(&self, items: &[(Vec<ClaimName>, MessageKey)]) -> Result<Vec<bool>, StoreError> {
+        write!(self, self.room.claims().unclaim(items))
     }
 }
 
@@ -338,6 +358,10 @@ impl Backend for Faulty<dyn Backend> {
 impl Fused for Faulty<dyn Fused> {
     async fn send(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>> {
         write_each!(self, items, self.room.send(items, now))
+    }
+
+    async fn send_claimed(&self, claims: &[Claim], now: WallTime) -> Result<Vec<Claimed>, StoreError> {
+        write!(self, self.room.send_claimed(claims, now))
     }
 
     async fn settle(&self, decisions: &[Decision]) -> Result<Vec<Verdict>, StoreError> {

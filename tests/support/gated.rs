@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lineshaft::clock::WallTime;
 use lineshaft::error::StoreError;
+use lineshaft::ledger::claim::Claims;
 use lineshaft::ledger::{
     Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Notices, Session,
     Standing, Undone, Verdict,
@@ -201,6 +202,10 @@ impl Ledger for Gated {
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
         self.room.sweep(now).await
+    }
+
+    fn claims(&self) -> &dyn Claims {
+        self.room.claims()
     }
 
     fn notices(&self) -> &dyn Notices {

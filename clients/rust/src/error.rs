@@ -98,8 +98,9 @@ impl Error {
 
     /// Whether nothing was done and the same call may succeed later.
     ///
-    /// False where a send may have been done ([`Error::Broken`], OUTCOME_UNKNOWN): look with
-    /// [`AsyncResult::state`](crate::AsyncResult::state) first, or repeat if twice does no harm. Reads can always be repeated.
+    /// False where a send may have been done ([`Error::Broken`], OUTCOME_UNKNOWN): repeat it with the same
+    /// [`Task::request_id`](crate::Task::request_id), or look with [`AsyncResult::state`](crate::AsyncResult::state) first.
+    /// Reads can always be repeated.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Connect { .. } => true,
@@ -108,6 +109,12 @@ impl Error {
             }
             _ => false,
         }
+    }
+
+    /// Whether a send may have been done, and is done once if it is repeated under its request id.
+    pub(crate) fn is_unconfirmed(&self) -> bool {
+        let is_told = self.reason() == Some(ErrorReason::OutcomeUnknown) && self.code() == Some(Code::Unavailable);
+        is_told || matches!(self, Self::Broken { .. })
     }
 
     /// Whether another address may do better at once.

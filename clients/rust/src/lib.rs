@@ -48,7 +48,7 @@ pub use connection::ConnectOptions;
 pub use error::Error;
 pub use producer::async_result::{AsyncResult, TaskError, TaskState};
 pub use producer::client::{Client, ClientBuilder};
-pub use producer::task::Task;
+pub use producer::task::{Task, Until};
 pub use value::{FromArg, FromResults, IntoArg, IntoResults, Json, Results, ValueError};
 pub use worker::builder::{Servers, WorkerBuilder};
 pub use worker::context::Context;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lineshaft_client::proto;
 
-use super::{arg, limit, time, value};
+use super::{arg, limit, named, time, value};
 use crate::error::Error;
 use crate::service::types::{Pending, Settings, Submission};
 use crate::task::{Body, Headers, NAME_BYTES_MAX, QueueName, Signature, TaskId, TaskName};
@@ -45,6 +45,7 @@ fn nested(task: proto::Task, settings: &Settings, depth: usize) -> Result<Submis
     if retry_timeout.subsec_nanos() > 0 {
         return Err(Error::invalid("retry_timeout", "must be whole seconds"));
     }
+    let (request_id, idempotency) = named::of(&task.request_id, task.idempotency, depth)?;
     let callbacks = |field: &str, tasks: Vec<proto::Task>| {
         if tasks.is_empty() {
             return Ok(Vec::new());
@@ -69,6 +70,8 @@ fn nested(task: proto::Task, settings: &Settings, depth: usize) -> Result<Submis
         immutable: task.immutable,
         on_success: callbacks("on_success", task.on_success)?,
         on_error: callbacks("on_error", task.on_error)?,
+        request_id,
+        idempotency,
     })
 }
 
@@ -149,6 +152,8 @@ pub(super) fn shown(signature: &Signature, queue: Option<&QueueName>, depth_left
         immutable: signature.immutable,
         on_success: callbacks(&signature.on_success),
         on_error: callbacks(&signature.on_error),
+        request_id: String::new(),
+        idempotency: None,
     }
 }
 
@@ -158,6 +163,8 @@ fn decode(body: &Body) -> Option<Signature> {
 
 #[cfg(test)]
 mod tests {
+    use lineshaft_client::proto::idempotency::Until;
+
     use super::*;
 
     fn named(name: &str) -> proto::Task {
@@ -173,6 +180,14 @@ mod tests {
 
     fn seconds(seconds: i64) -> Option<prost_types::Duration> {
         Some(prost_types::Duration { seconds, nanos: 0 })
+    }
+
+    fn key(key: &str) -> proto::Idempotency {
+        proto::Idempotency { key: key.into(), until: None }
+    }
+
+    fn passed(time: i64) -> proto::Idempotency {
+        proto::Idempotency { until: seconds(time).map(Until::Duration), ..key("k") }
     }
 
     fn with(change: impl FnOnce(&mut proto::Task)) -> proto::Task {
@@ -204,6 +219,22 @@ mod tests {
             (header(String::new()), r#"headers[""]"#),
             (header("lineshaft-x".into()), r#"headers["lineshaft-x"]"#),
             (header("Lineshaft-X".into()), r#"headers["Lineshaft-X"]"#),
+            (with(|t| t.request_id = "a b".into()), "request_id"),
+            (with(|t| t.request_id = "r".repeat(201)), "request_id"),
+            (with(|t| t.idempotency = Some(proto::Idempotency::default())), "idempotency.key"),
+            (with(|t| t.idempotency = Some(key("a\n"))), "idempotency.key"),
+            (
+                with(|t| t.idempotency = Some(proto::Idempotency { until: Some(Until::Ended(false)), ..key("k") })),
+                "idempotency.ended",
+            ),
+            (
+                with(|t| t.idempotency = Some(proto::Idempotency { until: Some(Until::Started(false)), ..key("k") })),
+                "idempotency.started",
+            ),
+            (with(|t| t.idempotency = Some(passed(0))), "idempotency.duration"),
+            (with(|t| t.idempotency = Some(passed(7 * 86400 + 1))), "idempotency.duration"),
+            (with(|t| t.on_success = vec![with(|t| t.request_id = "r".into())]), "on_success[0].request_id"),
+            (with(|t| t.on_error = vec![with(|t| t.idempotency = Some(key("k")))]), "on_error[0].idempotency"),
             (with(|t| t.on_error = vec![named("ok"), named("")]), "on_error[1].name"),
         ];
         for (task, field) in cases {

@@ -138,6 +138,13 @@ pub(super) struct Swept {
     pub(super) is_unfinished: bool,
 }
 
+impl Swept {
+    /// What two jobs did together.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { forgotten: self.forgotten + other.forgotten, is_unfinished: self.is_unfinished || other.is_unfinished }
+    }
+}
+
 /// Forgets what is past its time.
 pub(super) fn sweep_in(txn: &mut Txn<'_>, now: WallTime) -> Result<Swept, StoreError> {
     let mut due = Vec::new();

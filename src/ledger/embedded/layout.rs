@@ -31,6 +31,11 @@ pub(super) const FORGET: Table = Table::new("forget");
 pub(super) const DEAD: Table = Table::new("dead");
 /// Task → generation, 8 bytes big endian: tasks marked as cancelled.
 pub(super) const CANCELS: Table = Table::new("cancels");
+/// `r` and a request id, or `k` and an idempotency key → [`crate::ledger::record::ClaimRecord`].
+pub(super) const CLAIMS: Table = Table::new("claims");
+/// Time, first key → keys of [`CLAIMS`], joined by 0: when to look whether they can be forgotten. One entry serves all
+/// claims of a batch. A key counts only while its claim has lapsed.
+pub(super) const CLAIM_ENDS: Table = Table::new("claim_ends");
 /// Single values.
 pub(super) const LEDGER: Table = Table::new("ledger");
 

@@ -5,6 +5,7 @@
 
 mod attempt;
 mod cancels;
+mod claims;
 mod dead;
 mod ends;
 mod layout;
@@ -22,11 +23,13 @@ use crate::engine::{self, Engine};
 use crate::error::StoreError;
 use crate::task::{LeaseId, MessageKey, SessionId, TaskId};
 
+use super::claim::{Claim, ClaimName, Claimed, Claims, Step};
 use super::{
     Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, LocalNotices, Notices,
     Session, Standing, Undone, Verdict,
 };
 
+pub(crate) use claims::{claim_in, is_decided_in, published_in};
 pub(crate) use ends::decide_in;
 pub(crate) use layout::restored_in;
 
@@ -196,7 +199,13 @@ impl super::Ledger for Ledger {
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
         loop {
-            let swept = self.engine.write(move |txn| ends::sweep_in(txn, now)).await?;
+            let swept = self
+                .engine
+                .write(move |txn| {
+                    let lapsed = claims::sweep_in(txn, now)?;
+                    Ok(ends::sweep_in(txn, now)?.and(lapsed))
+                })
+                .await?;
             // A job may meet overtaken entries only; 0 must mean that nothing is left.
             if swept.forgotten > 0 || !swept.is_unfinished {
                 return Ok(swept.forgotten);
@@ -204,7 +213,29 @@ impl super::Ledger for Ledger {
         }
     }
 
+    fn claims(&self) -> &dyn Claims {
+        self
+    }
+
     fn notices(&self) -> &dyn Notices {
         &*self.notices
+    }
+}
+
+#[async_trait]
+impl Claims for Ledger {
+    async fn claim(&self, claims: &[Claim]) -> Result<Vec<Claimed>, StoreError> {
+        let claims = claims.to_vec();
+        self.engine.write(move |txn| claims::claim_in(txn, &claims, Step::Claim)).await
+    }
+
+    async fn published(&self, items: &[(Vec<ClaimName>, MessageKey)]) -> Result<(), StoreError> {
+        let items = items.to_vec();
+        self.engine.write(move |txn| claims::published_in(txn, &items)).await
+    }
+
+    async fn unclaim(&self, items: &[(Vec<ClaimName>, MessageKey)]) -> Result<Vec<bool>, StoreError> {
+        let items = items.to_vec();
+        self.engine.write(move |txn| claims::unclaim_in(txn, &items)).await
     }
 }

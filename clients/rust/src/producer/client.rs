@@ -101,9 +101,10 @@ impl ClientBuilder {
         self
     }
 
-    /// How long a send that was certainly not done (no connection, or refused as a whole with DRAINING,
-    /// BROKER_UNAVAILABLE or QUEUE_FULL) is repeated, with back-off or as the server asks, before it is an error. What may
-    /// have been done is never repeated. Default 0: the error is told at once.
+    /// How long a send that was not done, or may not have been (no connection or a broken one, or refused as a whole with
+    /// DRAINING, BROKER_UNAVAILABLE, QUEUE_FULL or OUTCOME_UNKNOWN) is repeated, with back-off or as the server asks, before
+    /// it is an error. It is repeated under its request id, so it is done once; not beyond the time for which the server
+    /// remembers one (`Limits.request_window`, 1 h until it has told). Default 0: the error is told at once.
     #[must_use]
     pub fn retry_for(mut self, time: Duration) -> Self {
         self.retry_for = time;
@@ -173,7 +174,8 @@ impl Client {
     /// task that is under way.
     ///
     /// # Errors
-    /// As the server says: see [`Error::is_retryable`]. [`Error::Broken`] and OUTCOME_UNKNOWN: it may have been sent.
+    /// As the server says: see [`Error::is_retryable`]. [`Error::Broken`] and OUTCOME_UNKNOWN: it may have been sent; the
+    /// same task with the same [`Task::request_id`] may be sent again.
     /// [`Error::Value`]: an argument cannot be written; nothing was sent.
     pub async fn send(&self, task: Task) -> Result<AsyncResult, Error> {
         let id = self.inner.coalescer.send(self.prepare(task)?).await?;
@@ -195,6 +197,10 @@ impl Client {
         let mut task = task.try_into_proto()?;
         if task.queue.is_empty() {
             task.queue.clone_from(&self.inner.default_queue);
+        }
+        // Made once: whoever sends the task again sends it under this name, so it is done once.
+        if task.request_id.is_empty() {
+            task.request_id = uuid::Uuid::now_v7().simple().to_string();
         }
         Ok(task)
     }

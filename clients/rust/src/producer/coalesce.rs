@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,6 +16,7 @@ use tonic::Code;
 use tonic::transport::Channel;
 
 use super::client::tasks_of;
+use super::task::from_proto;
 use crate::connection::Channels;
 use crate::error::Error;
 use crate::jitter::Backoff;
@@ -23,6 +24,8 @@ use crate::proto::{self, ErrorReason, send_result};
 
 /// Items in one call until a server has told its limit: the default `Limits.batch_max` of a server.
 const BATCH_MAX: usize = 1000;
+/// How long a server remembers a request id until it has told: the default `Limits.request_window` of a server, 1 h.
+const REQUEST_WINDOW_MS: u64 = 3_600_000;
 /// Bytes in one call, a task larger than this alone excepted: a quarter of the default `Limits.message_bytes_max`, which
 /// a batch reaches only by tasks of many kilobytes, where larger batches gain nothing.
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -51,6 +54,7 @@ struct Shared {
     channels: Arc<Channels>,
     bounds: Bounds,
     batch_max: AtomicUsize,
+    request_window_ms: AtomicU64,
     room: Arc<Semaphore>,
     room_units: u32,
     waiting: Mutex<Waiting>,
@@ -80,6 +84,7 @@ impl Coalescer {
                 channels,
                 bounds,
                 batch_max: AtomicUsize::new(BATCH_MAX),
+                request_window_ms: AtomicU64::new(REQUEST_WINDOW_MS),
                 room: Arc::new(Semaphore::new(room_units as usize)),
                 room_units,
                 waiting: Mutex::new(Waiting::default()),
@@ -89,6 +94,10 @@ impl Coalescer {
 
     /// Keeps to what a server has told of its limits.
     pub(super) fn learn(&self, limits: &proto::Limits) {
+        if let Some(window) = from_proto(limits.request_window) {
+            let window = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+            self.shared.request_window_ms.store(window, Ordering::Relaxed);
+        }
         if limits.batch_max > 0 {
             self.shared.batch_max.store(limits.batch_max as usize, Ordering::Relaxed);
         }
@@ -207,8 +216,8 @@ impl UnderWay {
         }
     }
 
-    /// One call, repeated only while it is certain that nothing was written: at once on each other address, then for as
-    /// long as the client is told to.
+    /// One call, repeated: at once on each other address while it is certain that nothing was written, then for as long as
+    /// the client is told to, also where that is not known, since every task has its request id.
     async fn call(&self, tasks: &[proto::Task]) -> Result<Vec<Answer>, Error> {
         let channels = &self.shared.channels;
         let since = Instant::now();
@@ -224,14 +233,17 @@ impl UnderWay {
                 channels.pass_over(index);
             }
             untried = untried.saturating_sub(1);
-            if !error.is_retryable() {
+            if !error.is_retryable() && !error.is_unconfirmed() {
                 return Err(error);
             }
-            if untried > 0 && error.is_of_this_server() {
+            if untried > 0 && error.is_of_this_server() && error.is_retryable() {
                 continue;
             }
             let pause = error.retry_delay().unwrap_or_default().max(backoff.next());
-            if since.elapsed() + pause > self.shared.bounds.retry_for {
+            // The server forgets a request id after its window: what is sent by then is sent within.
+            let window = Duration::from_millis(self.shared.request_window_ms.load(Ordering::Relaxed));
+            let latest = self.shared.bounds.retry_for.min(window.saturating_sub(self.shared.bounds.call_timeout));
+            if since.elapsed() + pause > latest {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;

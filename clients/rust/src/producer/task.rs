@@ -6,6 +6,19 @@ use crate::error::Error;
 use crate::proto;
 use crate::value::{self, IntoArg, ValueError, header_from_json};
 
+/// How long an idempotency key is in force; in any case no longer than seven days from when the task was sent, or from its
+/// ETA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Until {
+    /// Until a worker has got the task.
+    Started,
+    /// Until the task has ended.
+    #[default]
+    Ended,
+    /// For this long from the send, whatever becomes of the task: more than 0, at most seven days.
+    Passed(Duration),
+}
+
 /// One unit of work, to be run by a worker that registered its name.
 ///
 /// What is not set is left to the server: `proto/lineshaft/v1/task.proto` has each field's range and default. Values out
@@ -113,6 +126,26 @@ impl Task {
     /// The results of the task before are not appended to this one's arguments.
     pub fn immutable(mut self) -> Self {
         self.proto.immutable = true;
+        self
+    }
+
+    /// Names this send: 1 to 200 bytes without spaces and control characters. Sent again under the same name, with the same
+    /// content and within the server's `Limits.request_window` (1 h), it is the same send: answered with the same task, run
+    /// once. Unset: the client makes one for each send, which serves its own repetitions.
+    pub fn request_id(mut self, id: impl Into<String>) -> Self {
+        self.proto.request_id = id.into();
+        self
+    }
+
+    /// Says what the task is about: while a task with this key is in force, another with it is not sent but answered with the
+    /// first one's id. 1 to 200 bytes without spaces and control characters.
+    pub fn idempotency_key(mut self, key: impl Into<String>, until: Until) -> Self {
+        let until = match until {
+            Until::Started => proto::idempotency::Until::Started(true),
+            Until::Ended => proto::idempotency::Until::Ended(true),
+            Until::Passed(time) => proto::idempotency::Until::Duration(to_proto(time)),
+        };
+        self.proto.idempotency = Some(proto::Idempotency { key: key.into(), until: Some(until) });
         self
     }
 
