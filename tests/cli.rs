@@ -75,6 +75,8 @@ fn a_wrong_command_line_is_exit_code_2_and_says_what_is_wrong() {
         (vec!["send", "add", "--eta", "tomorrow"], "2026-11-24T18:00:00Z"),
         (vec!["send", "add", "--eta", "2030-01-01T00:00:00Z", "--delay", "5s"], "cannot be used with"),
         (vec!["send", "add", "--priority", "256"], "256"),
+        (vec!["send", "add", "--idempotency-key", "k", "--until", "later"], "started or ended"),
+        (vec!["send", "add", "--until", "ended"], "--idempotency-key"),
         (vec!["send", "add", "--header", "novalue"], "no \"=\""),
         (vec!["send", "add", "--header", "a=1", "--header", "a=2", "--server", "127.0.0.1:1"], "given twice"),
         (vec!["pending", "--page-size", "1001"], "1001"),

@@ -75,14 +75,14 @@ impl super::Fused for Fused {
                     }
                 };
                 let message = &sending.message;
-                if !ledger.is_decided(&message.key)
+                let is_new = answer == Claimed::New;
+                if (is_new || !ledger.is_decided(&message.key))
                     && self.broker.put(&mut broker, message) == Published::New
                     && backend.write(&sending.state, now) == Written::Applied
                 {
                     changed.push(message.task.clone());
                 }
                 ledger.published(&claim.names(), &message.key);
-                let is_new = answer == Claimed::New;
                 answers.push(if is_new { answer } else { Claimed::Sent(message.task.clone()) });
             }
         }

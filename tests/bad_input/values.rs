@@ -46,6 +46,14 @@ async fn ids_of_0_and_201_bytes_are_refused() {
     assert_eq!(refused(&server, with(|t| t.queue = long.clone())).await, Refusal::limit("task.queue"));
     assert_eq!(refused(&server, with(|t| t.routing_key = long.clone())).await, Refusal::limit("task.routing_key"));
     assert_eq!(refused(&server, with(|t| t.id = "a b".into())).await, Refusal::invalid("task.id"));
+    assert_eq!(refused(&server, with(|t| t.request_id = long.clone())).await, Refusal::limit("task.request_id"));
+    assert_eq!(refused(&server, with(|t| t.request_id = "a\u{7f}".into())).await, Refusal::invalid("task.request_id"));
+    let keyed = |key: &str| Some(lineshaft_client::proto::Idempotency { key: key.into(), until: None });
+    let of_key = "task.idempotency.key";
+    assert_eq!(refused(&server, with(|t| t.idempotency = keyed(""))).await, Refusal::invalid(of_key));
+    assert_eq!(refused(&server, with(|t| t.idempotency = keyed(&long))).await, Refusal::limit(of_key));
+    let nested = with(|t| t.on_success = vec![with(|t| t.request_id = "r".into())]);
+    assert_eq!(refused(&server, nested).await, Refusal::invalid("task.on_success[0].request_id"));
     send(&server, with(|t| t.id = "x".repeat(200))).await.unwrap();
 
     let mut tasks = server.tasks().await;

@@ -6,11 +6,13 @@ use lineshaft::backend::StateWrite;
 use lineshaft::broker::{NewTask, Settle};
 use lineshaft::clock::WallTime;
 use lineshaft::error::StoreError;
+use lineshaft::ledger::claim::{Claim, Claimed, Judged, Until};
 use lineshaft::ledger::{Begun, Decision, Effects, Ending, Standing, Verdict};
 use lineshaft::task::{LeaseId, Status, TaskState};
 
 use crate::broker::restart::reopen;
 use crate::harness::Outcome;
+use crate::ledger::claims::{judged, keyed, request};
 use crate::make::*;
 use crate::room::FusedRoom;
 
@@ -22,6 +24,9 @@ macro_rules! cases {
                 sending_writes_the_state_and_publishes
                 sending_again_changes_nothing
                 sending_wakes_whoever_is_ready
+                a_claimed_send_is_done_once
+                a_key_in_force_sends_nothing
+                what_was_claimed_and_not_published_is_sent_by_whoever_finds_it
                 settling_does_all_that_follows
                 settling_acknowledges_wherever_the_message_stands
                 settling_voids_the_receipt
@@ -94,6 +99,52 @@ pub(crate) async fn sending_wakes_whoever_is_ready<R: FusedRoom>(room: R) -> Out
     crate::harness::settle_down().await;
     send(&room, &["a"]).await;
     assert_eq!(waiting.await.expect("the waiter"), Ok(()));
+    Ok(())
+}
+
+async fn send_claimed<R: FusedRoom>(room: &R, claims: &[Claim]) -> Vec<Claimed> {
+    room.fused().send_claimed(claims, room.now()).await.expect("send")
+}
+
+pub(crate) async fn a_claimed_send_is_done_once<R: FusedRoom>(room: R) -> Outcome {
+    let sent = Claimed::Sent(task_id("task_a"));
+    assert_eq!(send_claimed(&room, &[request("r", "a"), request("r", "b")]).await, [Claimed::New, sent.clone()]);
+    assert_eq!((status(&room, "a").await, status(&room, "b").await), (Some(Status::Pending), None));
+    assert_eq!(take_labels(&room.broker()).await, ["a"]);
+    let other = Claim { digest: [2; 32], ..request("r", "c") };
+    assert_eq!(send_claimed(&room, &[other, request("s", "d")]).await, [Claimed::Reused, Claimed::New]);
+    assert_eq!(take_labels(&room.broker()).await, ["d"]);
+    let room = reopen(room).await?;
+    assert_eq!(send_claimed(&room, &[request("r", "e")]).await, [sent]);
+    assert_eq!(take_labels(&room.broker()).await, ["a", "d"]);
+    Ok(())
+}
+
+pub(crate) async fn a_key_in_force_sends_nothing<R: FusedRoom>(room: R) -> Outcome {
+    assert_eq!(send_claimed(&room, &[keyed("k", Until::Ended, "a")]).await, [Claimed::New]);
+    let second = keyed("k", Until::Ended, "b");
+    let held = send_claimed(&room, std::slice::from_ref(&second)).await;
+    assert!(matches!(&held[..], [Claimed::Held(holder)] if holder.message == key("a") && !holder.is_open), "{held:?}");
+    let in_force = judged(second.clone(), Judged::InForce(key("a")));
+    assert_eq!(send_claimed(&room, &[in_force]).await, [Claimed::Sent(task_id("task_a"))]);
+    assert_eq!(take_labels(&room.broker()).await, ["a"]);
+    assert_eq!(send_claimed(&room, &[judged(second, Judged::Free(key("a")))]).await, [Claimed::New]);
+    assert_eq!(take_labels(&room.broker()).await, ["b"]);
+    Ok(())
+}
+
+pub(crate) async fn what_was_claimed_and_not_published_is_sent_by_whoever_finds_it<R: FusedRoom>(room: R) -> Outcome {
+    attach(&room.ledger(), &["s1"]).await;
+    let claims = [request("r", "a"), request("s", "b")];
+    assert_eq!(room.ledger().claims().claim(&claims).await, Ok(vec![Claimed::New; 2]));
+    // It was published, too, and has ended.
+    let held = lease(&room.ledger(), "b", "s1").await;
+    settled(&room, decision(&held.id, None, 1)).await;
+    let sent = ["task_a", "task_b"].map(|id| Claimed::Sent(task_id(id)));
+    assert_eq!(send_claimed(&room, &[request("r", "x"), request("s", "y")]).await, sent);
+    assert_eq!(take_labels(&room.broker()).await, ["a"]);
+    assert_eq!((status(&room, "a").await, status(&room, "b").await), (Some(Status::Pending), None));
+    assert_eq!(room.ledger().claims().claim(&claims).await, Ok(sent.to_vec()), "marked as published");
     Ok(())
 }
 

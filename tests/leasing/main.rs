@@ -23,6 +23,7 @@ mod drain;
 mod expiry;
 mod fair;
 mod fence;
+mod named;
 mod offers;
 mod retries;
 mod sending;

@@ -14,6 +14,7 @@ mod dead;
 mod drain;
 mod leases;
 mod listing;
+mod named;
 mod outcomes;
 mod pending;
 mod resume;
@@ -40,6 +41,7 @@ macro_rules! room {
             crate::drain::cases!($open);
             crate::leases::cases!($open);
             crate::listing::cases!($open);
+            crate::named::cases!($open);
             crate::outcomes::cases!($open);
             crate::pending::cases!($open);
             crate::resume::cases!($open);

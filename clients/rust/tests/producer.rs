@@ -95,7 +95,9 @@ async fn each_item_of_a_batch_has_its_own_answer() {
             });
             Ok(SendTasksResponse { results: results.collect() })
         }),
-        send_task: answering(|_| async { Ok(SendTaskResponse { task_id: "id-first".into() }) }),
+        send_task: answering(|_| async {
+            Ok(SendTaskResponse { task_id: "id-first".into(), ..SendTaskResponse::default() })
+        }),
         ..Tasks::default()
     };
     let server = Server::with_tasks(tasks);
@@ -188,7 +190,7 @@ async fn the_servers_limit_is_learnt_when_connecting() {
     let sizes = Notes::new();
     let tasks = Tasks {
         limits: Limits { batch_max: 7, ..Limits::default() },
-        send_task: answering(|_| async { Ok(SendTaskResponse { task_id: "x".into() }) }),
+        send_task: answering(|_| async { Ok(SendTaskResponse { task_id: "x".into(), ..SendTaskResponse::default() }) }),
         send_tasks: {
             let sizes = sizes.clone();
             answering(move |request: SendTasksRequest| {
@@ -215,7 +217,7 @@ async fn what_waits_is_bounded() {
                 let gate = gate.clone();
                 async move {
                     gate.acquire().await.unwrap().forget();
-                    Ok(SendTaskResponse { task_id: "x".into() })
+                    Ok(SendTaskResponse { task_id: "x".into(), ..SendTaskResponse::default() })
                 }
             })
         },
@@ -257,7 +259,8 @@ async fn nobody_at_the_address_is_a_failure_to_connect() {
 
 #[tokio::test]
 async fn another_address_takes_over() {
-    let send_task = answering(|_| async { Ok(SendTaskResponse { task_id: "second".into() }) });
+    let send_task =
+        answering(|_| async { Ok(SendTaskResponse { task_id: "second".into(), ..SendTaskResponse::default() }) });
     let draining = answering(|_| async { Err(refusal(Code::Unavailable, "DRAINING", "")) });
     let dead = Server::start();
     let dead_url = dead.url();
@@ -313,9 +316,69 @@ async fn a_send_that_was_not_done_is_repeated_for_as_long_as_it_should() {
     });
     refused.wait(1).await;
     let address = server.kill();
-    let accepts = answering(|_| async { Ok(SendTaskResponse { task_id: "done".into() }) });
+    let accepts =
+        answering(|_| async { Ok(SendTaskResponse { task_id: "done".into(), ..SendTaskResponse::default() }) });
     let _server = Server::start_at(address, Tasks { send_task: accepts, ..Tasks::default() });
     assert_eq!(soon("the send", send).await.unwrap().unwrap().id(), "done");
+}
+
+#[tokio::test]
+async fn a_send_that_may_have_been_done_is_repeated_under_its_request_id() {
+    let asked = Notes::new();
+    let hangs = {
+        let asked = asked.clone();
+        answering(move |request: SendTaskRequest| {
+            asked.add(request.task);
+            std::future::pending::<Result<SendTaskResponse, Status>>()
+        })
+    };
+    let server = Server::with_tasks(Tasks { send_task: hangs, ..Tasks::default() });
+    let client = Client::builder().address(server.url()).retry_for(support::PATIENCE).connect().await.unwrap();
+    let send = tokio::spawn({
+        let client = client.clone();
+        async move { client.send(Task::new("a")).await }
+    });
+    asked.wait(1).await;
+    let address = server.kill();
+    let unknown = {
+        let asked = asked.clone();
+        answering(move |request: SendTaskRequest| {
+            asked.add(request.task);
+            let is_first = asked.all().len() == 2;
+            async move {
+                if is_first {
+                    return Err(refusal(Code::Unavailable, "OUTCOME_UNKNOWN", ""));
+                }
+                Ok(SendTaskResponse { task_id: "done".into(), already_sent: true })
+            }
+        })
+    };
+    let _server = Server::start_at(address, Tasks { send_task: unknown, ..Tasks::default() });
+    assert_eq!(soon("the send", send).await.unwrap().unwrap().id(), "done");
+    let asked = asked.all();
+    assert_eq!(asked.len(), 3);
+    assert!(asked.iter().all(|task| *task == asked[0]), "{asked:?}");
+    assert!(asked[0].as_ref().is_some_and(|task| !task.request_id.is_empty()));
+}
+
+#[tokio::test]
+async fn a_request_id_is_made_for_each_send_unless_it_is_given() {
+    let asked = Notes::new();
+    let accepts = {
+        let asked = asked.clone();
+        answering(move |request: SendTaskRequest| {
+            asked.add(request.task.unwrap_or_default().request_id);
+            async { Ok(SendTaskResponse { task_id: "t".into(), already_sent: false }) }
+        })
+    };
+    let server = Server::with_tasks(Tasks { send_task: accepts, ..Tasks::default() });
+    let client = Client::connect(server.url()).await.unwrap();
+    for task in [Task::new("a"), Task::new("a"), Task::new("a").request_id("mine")] {
+        client.send(task).await.unwrap();
+    }
+    let asked = asked.all();
+    assert!(asked[0] != asked[1] && !asked[0].is_empty() && !asked[1].is_empty(), "{asked:?}");
+    assert_eq!(asked[2], "mine");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Cases of the ledger seam.
 
 pub(crate) mod cancels;
+pub(crate) mod claims;
 pub(crate) mod dead;
 pub(crate) mod decisions;
 pub(crate) mod effects;
@@ -100,6 +101,20 @@ macro_rules! cases {
                 a_mark_leaves_a_live_lease_alone
                 marks_are_listed_page_by_page_in_order_of_their_tasks
                 marks_survive_a_restart
+            );
+            crate::harness::cases!($room, ledger::claims:
+                a_send_is_claimed_then_published
+                a_request_id_names_one_content
+                within_a_batch_the_first_claim_counts
+                of_claims_at_the_same_time_one_is_new
+                a_key_is_held_until_it_is_judged_free
+                a_key_for_a_time_is_in_force_without_a_look
+                a_request_that_met_a_key_in_force_stays_with_its_task
+                only_an_own_claim_that_nobody_found_is_taken_back
+                a_claim_lapses_and_is_forgotten
+                a_claim_that_lapsed_is_none_though_nobody_swept
+                many_claims_are_forgotten_in_bounded_steps
+                claims_survive_a_restart
             );
             crate::harness::cases!($room, ledger::sweep:
                 an_undone_decision_is_never_forgotten

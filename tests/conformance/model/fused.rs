@@ -6,6 +6,7 @@ use std::time::Duration;
 use lineshaft::backend::StateWrite;
 use lineshaft::broker::{Delivery, NewTask, Settle};
 use lineshaft::clock::{Clock, TestClock};
+use lineshaft::ledger::claim::{Claim, Judged, KeyClaim, Sending, Until};
 use lineshaft::ledger::{Begun, Decision, Effects, Ending};
 use lineshaft::task::{LeaseId, Status, TaskId};
 
@@ -81,7 +82,43 @@ fn sent(random: &mut Random, now: lineshaft::clock::WallTime) -> (StateWrite, Ne
 async fn send(step: Step, random: &mut Random, model: &Memory, room: &impl FusedRoom) {
     let now = room.now();
     let items = random.some(4, |random| sent(random, now));
-    step.agree(&items, model.fused().send(&items, now).await, room.fused().send(&items, now).await);
+    if random.one_in(2) {
+        step.agree(&items, model.fused().send(&items, now).await, room.fused().send(&items, now).await);
+        return;
+    }
+    let claims: Vec<Claim> = items.into_iter().map(|item| claimed(random, item, now)).collect();
+    // Now and then step by step, and then nobody comes to the second step.
+    if random.one_in(4) {
+        let (in_model, in_room) = (model_ledger(model), room.ledger());
+        step.agree(&claims, in_model.claims().claim(&claims).await, in_room.claims().claim(&claims).await);
+    } else {
+        let sent = (model.fused().send_claimed(&claims, now).await, room.fused().send_claimed(&claims, now).await);
+        step.agree(&claims, sent.0, sent.1);
+    }
+}
+
+fn claimed(random: &mut Random, (state, message): (StateWrite, NewTask), now: lineshaft::clock::WallTime) -> Claim {
+    let (request, key) = (format!("r{}", random.below(10)), format!("k{}", random.below(3)));
+    let until = *random.pick(&[Until::Started, Until::Ended, Until::Time]);
+    let other = message_key(random.below(20));
+    let judged = match random.below(3) {
+        0 => None,
+        1 => Some(Judged::Free(other)),
+        _ => Some(Judged::InForce(other)),
+    };
+    let key = KeyClaim { key, until, lapses_at: later(now, random.below(40) as u64), judged };
+    Claim {
+        request: random.one_in(2).then_some(request),
+        digest: [random.below(2) as u8; 32],
+        key: random.one_in(2).then_some(key),
+        sending: Sending { state, message },
+        at: now,
+        window: Duration::from_secs(20),
+    }
+}
+
+fn message_key(number: usize) -> lineshaft::task::MessageKey {
+    key(&format!("m{number}"))
 }
 
 async fn take_and_lease(step: Step, random: &mut Random, model: &Memory, room: &impl FusedRoom, held: &mut Held) {
