@@ -22,7 +22,7 @@ fn refusal(code: Code, reason: &str, field: &str) -> Status {
 }
 
 fn accepted(task: &lineshaft_client::proto::Task) -> SendResult {
-    SendResult { result: Some(send_result::Result::TaskId(format!("id-{}", task.name))) }
+    SendResult { result: Some(send_result::Result::TaskId(format!("id-{}", task.name))), already_sent: false }
 }
 
 fn state(status: TaskStatus) -> TaskState {
@@ -42,7 +42,7 @@ async fn sends_that_come_while_one_is_under_way_travel_together() {
                 seen.add(name.clone());
                 async move {
                     gate.acquire().await.unwrap().forget();
-                    Ok(SendTaskResponse { task_id: format!("id-{name}") })
+                    Ok(SendTaskResponse { task_id: format!("id-{name}"), already_sent: false })
                 }
             })
         },
@@ -83,6 +83,7 @@ async fn each_item_of_a_batch_has_its_own_answer() {
         send_tasks: answering(|request: SendTasksRequest| async move {
             let results = request.tasks.iter().map(|task| match task.name.as_str() {
                 "bad" => SendResult {
+                    already_sent: false,
                     result: Some(send_result::Result::Error(ItemError {
                         code: Code::InvalidArgument as i32,
                         reason: "TASK_INVALID".into(),
@@ -120,7 +121,10 @@ async fn an_argument_that_cannot_be_written_is_told_in_its_place_and_nothing_is_
             async move { Ok(SendTasksResponse { results: request.tasks.iter().map(accepted).collect() }) }
         }),
         send_task: answering(|request: SendTaskRequest| async move {
-            Ok(SendTaskResponse { task_id: format!("id-{}", request.task.unwrap_or_default().name) })
+            Ok(SendTaskResponse {
+                task_id: format!("id-{}", request.task.unwrap_or_default().name),
+                already_sent: false,
+            })
         }),
         ..Tasks::default()
     };
@@ -159,7 +163,10 @@ async fn a_batch_over_the_servers_limit_is_sent_in_smaller_ones() {
     let sizes = Notes::new();
     let tasks = Tasks {
         send_task: answering(|request: SendTaskRequest| async move {
-            Ok(SendTaskResponse { task_id: format!("id-{}", request.task.unwrap_or_default().name) })
+            Ok(SendTaskResponse {
+                task_id: format!("id-{}", request.task.unwrap_or_default().name),
+                already_sent: false,
+            })
         }),
         send_tasks: {
             let sizes = sizes.clone();
