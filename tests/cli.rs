@@ -387,6 +387,21 @@ fn unknown_tasks_and_waits_in_vain_have_exit_codes_of_their_own() {
 }
 
 #[test]
+fn a_send_with_a_name_is_sent_once() {
+    let server = Server::start();
+    let named = ["send", "nobody", "1", "--request-id", "r", "--idempotency-key", "k", "--until", "10m"];
+    let id = trimmed(&server.run(&named));
+    let again = server.run(&named);
+    assert_eq!((trimmed(&again), stderr(&again).trim()), (id.clone(), "already sent"));
+    let told = server.json(&["send", "nobody", "2", "--idempotency-key", "k"]);
+    assert_eq!((&told[0]["task_id"], &told[0]["already_sent"]), (&id.as_str().into(), &true.into()));
+    let other = server.run(&["send", "nobody", "2", "--request-id", "r"]);
+    assert_eq!(other.status.code(), Some(2));
+    assert!(stderr(&other).contains("REQUEST_ID_REUSED"), "{}", stderr(&other));
+    assert_eq!(server.json(&["pending"]).len(), 1);
+}
+
+#[test]
 fn workers_and_leases_are_seen_and_a_worker_that_stops_finishes_its_program() {
     let server = Server::start();
     let gate = tempfile::tempdir().expect("a directory");

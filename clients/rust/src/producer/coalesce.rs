@@ -223,6 +223,8 @@ impl UnderWay {
         let since = Instant::now();
         let mut backoff = Backoff::random();
         let mut untried = channels.len();
+        // The first of them: it stays unknown whether that was done, however the others end.
+        let mut unconfirmed = None;
         loop {
             let (index, channel) = channels.current();
             let error = match self.call_once(channel, tasks).await {
@@ -240,11 +242,17 @@ impl UnderWay {
                 continue;
             }
             let pause = error.retry_delay().unwrap_or_default().max(backoff.next());
-            // The server forgets a request id after its window: what is sent by then is sent within.
-            let window = Duration::from_millis(self.shared.request_window_ms.load(Ordering::Relaxed));
-            let latest = self.shared.bounds.retry_for.min(window.saturating_sub(self.shared.bounds.call_timeout));
+            if error.is_unconfirmed() {
+                unconfirmed.get_or_insert_with(|| error.clone());
+            }
+            let mut latest = self.shared.bounds.retry_for;
+            if unconfirmed.is_some() {
+                // The server forgets a request id after its window, and a call may be under way for as long as it may take.
+                let window = Duration::from_millis(self.shared.request_window_ms.load(Ordering::Relaxed));
+                latest = latest.min(window.saturating_sub(self.shared.bounds.call_timeout));
+            }
             if since.elapsed() + pause > latest {
-                return Err(error);
+                return Err(unconfirmed.unwrap_or(error));
             }
             tokio::time::sleep(pause).await;
         }
