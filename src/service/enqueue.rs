@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::outcome::message_of;
+use super::traffic::{self, Tally};
 use super::types::Submission;
 use super::{Service, envelope};
 use crate::backend::StateWrite;
@@ -89,6 +90,16 @@ impl Service {
         items: &[(StateWrite, NewTask)],
         now: WallTime,
     ) -> Vec<Result<(), StoreError>> {
+        let answers = self.write_sent(items, now).await;
+        let mut tally = Tally::default();
+        for ((_, task), _) in items.iter().zip(&answers).filter(|(_, answer)| answer.is_ok()) {
+            tally.add(&task.queue, traffic::Event::Sent);
+        }
+        self.inner.traffic.add(tally, self.inner.clock.now());
+        answers
+    }
+
+    async fn write_sent(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>> {
         let stores = &self.inner.stores;
         if let Some(fused) = &stores.fused {
             return fused.send(items, now).await;

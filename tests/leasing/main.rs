@@ -24,6 +24,7 @@ mod expiry;
 mod fair;
 mod fence;
 mod offers;
+mod queues;
 mod retries;
 mod sending;
 mod sessions;

@@ -6,6 +6,7 @@ pub(super) mod dead;
 pub(super) mod lease;
 pub(super) mod limit;
 pub(super) mod page;
+pub(super) mod queue;
 pub(super) mod report;
 pub(super) mod session;
 pub(super) mod state;

@@ -31,6 +31,8 @@ pub(super) const FORGET: Table = Table::new("forget");
 pub(super) const DEAD: Table = Table::new("dead");
 /// Task → generation, 8 bytes big endian: tasks marked as cancelled.
 pub(super) const CANCELS: Table = Table::new("cancels");
+/// Queue → since when, unix ns, 8 bytes big endian: paused queues.
+pub(super) const PAUSED: Table = Table::new("paused");
 /// Single values.
 pub(super) const LEDGER: Table = Table::new("ledger");
 

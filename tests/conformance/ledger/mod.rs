@@ -6,6 +6,7 @@ pub(crate) mod decisions;
 pub(crate) mod effects;
 pub(crate) mod endings;
 pub(crate) mod grants;
+pub(crate) mod pauses;
 pub(crate) mod sessions;
 pub(crate) mod sweep;
 
@@ -100,6 +101,12 @@ macro_rules! cases {
                 a_mark_leaves_a_live_lease_alone
                 marks_are_listed_page_by_page_in_order_of_their_tasks
                 marks_survive_a_restart
+            );
+            crate::harness::cases!($room, ledger::pauses:
+                a_paused_queue_keeps_its_moment_until_it_is_resumed
+                pauses_survive_a_restart
+                live_leases_are_counted_by_queue
+                nobodys_grant_needs_neither_session_nor_mark
             );
             crate::harness::cases!($room, ledger::sweep:
                 an_undone_decision_is_never_forgotten
