@@ -73,6 +73,9 @@ pub enum Error {
     /// No such task.
     #[error("no task {0:?} is known here; never sent, or its state has expired")]
     TaskUnknown(String),
+    /// No such queue.
+    #[error("no queue {0:?} is known here: nothing waits in it, is leased or sent, and no worker takes from it")]
+    QueueUnknown(String),
     /// The session is gone.
     #[error("the session is not known here or its secret is wrong; begin a new one")]
     SessionLost,

@@ -53,6 +53,8 @@ pub enum Point {
     CancelMarked,
     /// A cancelled task that waited is granted to be ended, and is not decided.
     CancelBegun,
+    /// A task that waits is granted to be purged, and is not decided.
+    PurgeBegun,
 }
 
 impl Point {
@@ -80,6 +82,9 @@ impl Point {
     /// Those of a requeue, which an operator asks for.
     pub const REQUEUE: [Self; 2] = [Self::RequeueBegun, Self::RequeuePublished];
 
+    /// That of a purge.
+    pub const PURGE: [Self; 1] = [Self::PurgeBegun];
+
     /// Its name in a plan.
     pub fn name(self) -> &'static str {
         match self {
@@ -102,6 +107,7 @@ impl Point {
             Self::RequeuePublished => "requeue.published",
             Self::CancelMarked => "cancel.marked",
             Self::CancelBegun => "cancel.begun",
+            Self::PurgeBegun => "purge.begun",
         }
     }
 }
@@ -179,6 +185,7 @@ impl Failpoints {
             let point = Point::ALL
                 .into_iter()
                 .chain(Point::REQUEUE)
+                .chain(Point::PURGE)
                 .find(|p| p.name() == name)
                 .ok_or_else(|| wrong("no such point"))?;
             let action = match action {

@@ -37,7 +37,8 @@ fn nobody() -> String {
     format!("http://{address}")
 }
 
-const CLIENTS: [&str; 7] = ["send", "state", "wait", "cancel", "pending", "leases", "workers"];
+const CLIENTS: [&str; 11] =
+    ["send", "state", "wait", "cancel", "queues", "pause", "resume", "purge", "pending", "leases", "workers"];
 
 #[test]
 fn help_lists_every_command_and_hides_the_demos_own() {
@@ -106,6 +107,10 @@ fn a_server_that_is_not_there_is_exit_code_4() {
         vec!["state", "x"],
         vec!["wait", "x"],
         vec!["cancel", "x"],
+        vec!["queues"],
+        vec!["pause", "q"],
+        vec!["resume", "q"],
+        vec!["purge", "q", "--yes"],
         vec!["pending"],
         vec!["leases"],
         vec!["workers"],
@@ -367,6 +372,33 @@ fn cancelled_tasks_are_told_one_a_line_and_fail_whoever_waits() {
     let output = server.run(&["cancel", unknown, &known]);
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(trimmed(&output), format!("{known}  cancelled"), "the others are cancelled all the same");
+}
+
+#[test]
+fn queues_are_shown_paused_resumed_and_purged() {
+    let server = Server::start();
+    let ids: Vec<String> = (0..3).map(|_| trimmed(&server.run(&["send", "nobody", "--queue", "media"]))).collect();
+    server.run(&["send", "later", "--queue", "media", "--delay", "1h"]);
+    let shown = &server.json(&["queues", "media"])[0];
+    assert_eq!((&shown["name"], &shown["waiting"], &shown["delayed"]), (&"media".into(), &3.into(), &1.into()));
+    assert!(shown["oldest_age_seconds"].is_number() && shown["rates"]["sent"].is_number(), "{shown}");
+    assert_eq!(server.json(&["queues", "--prefix", "med"]).len(), 1);
+    assert_eq!(server.run(&["queues", "unknown"]).status.code(), Some(3));
+    assert!(stdout(&server.run(&["queues"])).contains("no worker"));
+
+    let said = trimmed(&server.run(&["pause", "media"]));
+    assert_eq!(said, "media  paused; 3 wait, 1 are delayed, 0 are leased");
+    assert_eq!(server.json(&["queues", "media"])[0]["paused"], true);
+    assert_eq!(server.json(&["resume", "media"])[0]["paused"], false);
+
+    assert_eq!(trimmed(&server.run(&["purge", "media", "--dry-run"])), "3 tasks would be purged");
+    let unasked = server.run(&["purge", "media"]);
+    assert_eq!(unasked.status.code(), Some(2), "{}", stderr(&unasked));
+    assert!(stderr(&unasked).contains("--yes"), "{}", stderr(&unasked));
+    assert_eq!(trimmed(&server.run(&["purge", "media", "--yes"])), "3 tasks purged");
+    assert_eq!(server.json(&["purge", "media", "--delayed", "--yes"])[0]["purged"], 1);
+    let output = server.run(&["wait", &ids[0]]);
+    assert!(stderr(&output).contains("lineshaft: purged (PURGED)"), "{}", stderr(&output));
 }
 
 #[test]

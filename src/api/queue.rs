@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status, async_trait};
 
-use super::convert::{dead, lease, limit, page, task};
+use super::convert::{self, dead, lease, limit, page, task};
 use super::generated::queue_service_server::QueueService;
 use super::proto::*;
 use super::{Api, answer};
@@ -21,6 +21,48 @@ fn mode(dry_run: bool) -> Mode {
 
 #[async_trait]
 impl QueueService for Api {
+    async fn list_queues(&self, request: Request<ListQueuesRequest>) -> Result<Response<ListQueuesResponse>, Status> {
+        let request = request.into_inner();
+        let max = limit::page_size(request.page_size)?;
+        let after = convert::queue::after(&request.page_token)?;
+        let prefix = convert::queue::prefix(&request.name_prefix)?;
+        let found = self.service.queues(after.as_ref(), prefix, max).await?;
+        let last = found.queues.last().filter(|_| found.has_more);
+        answer(ListQueuesResponse {
+            next_page_token: last.map(|view| page::token(view.name.as_str().as_bytes())).unwrap_or_default(),
+            queues: found.queues.into_iter().map(convert::queue::shown).collect(),
+        })
+    }
+
+    async fn get_queue(&self, request: Request<GetQueueRequest>) -> Result<Response<GetQueueResponse>, Status> {
+        let queue = convert::queue::name(&request.into_inner().queue)?;
+        let view = self.service.queue(queue).await?;
+        answer(GetQueueResponse { queue: Some(convert::queue::shown(view)) })
+    }
+
+    async fn pause_queue(&self, request: Request<PauseQueueRequest>) -> Result<Response<PauseQueueResponse>, Status> {
+        let queue = convert::queue::name(&request.into_inner().queue)?;
+        let view = self.service.pause(queue).await?;
+        answer(PauseQueueResponse { queue: Some(convert::queue::shown(view)) })
+    }
+
+    async fn resume_queue(
+        &self,
+        request: Request<ResumeQueueRequest>,
+    ) -> Result<Response<ResumeQueueResponse>, Status> {
+        let queue = convert::queue::name(&request.into_inner().queue)?;
+        let view = self.service.resume(queue).await?;
+        answer(ResumeQueueResponse { queue: Some(convert::queue::shown(view)) })
+    }
+
+    async fn purge_queue(&self, request: Request<PurgeQueueRequest>) -> Result<Response<PurgeQueueResponse>, Status> {
+        let purged = self.service.purge(convert::queue::purge(request.into_inner())?).await?;
+        answer(PurgeQueueResponse {
+            purged: purged.count,
+            next_page_token: purged.next.map(|position| page::token(&position)).unwrap_or_default(),
+        })
+    }
+
     async fn get_pending_tasks(
         &self,
         request: Request<GetPendingTasksRequest>,

@@ -49,6 +49,7 @@ impl Parts {
                     .with("unit", unit)
             }
             Error::TaskUnknown(_) => Self::new(Code::NotFound, ErrorReason::TaskUnknown),
+            Error::QueueUnknown(_) => Self::new(Code::NotFound, ErrorReason::QueueUnknown),
             Error::SessionLost => Self::new(Code::FailedPrecondition, ErrorReason::LeaseLost),
             Error::Protocol(_) => Self::new(Code::FailedPrecondition, ErrorReason::ProtocolViolated),
             Error::CapabilityMissing { combination, capability } => {
@@ -265,6 +266,7 @@ mod tests {
         let why = || "w".to_owned();
         let cases = [
             (Error::TaskUnknown("t".into()), Code::NotFound, "TASK_UNKNOWN", false),
+            (Error::QueueUnknown("q".into()), Code::NotFound, "QUEUE_UNKNOWN", false),
             (Error::SessionLost, Code::FailedPrecondition, "LEASE_LOST", false),
             (Error::Protocol("p"), Code::FailedPrecondition, "PROTOCOL_VIOLATED", false),
             (

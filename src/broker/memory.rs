@@ -16,8 +16,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::{
-    Capabilities, Delivery, Find, Found, Holding, Inspect, NewTask, PendingPage, PendingQuery, Published, Recall,
-    Receipt, Settle, StaleAck, Support, Waiting, Want,
+    Capabilities, Delivery, Depth, Find, Found, Holding, Inspect, NewTask, PendingPage, PendingQuery, Published,
+    Recall, Receipt, Settle, StaleAck, Support, Waiting, Want,
 };
 use crate::clock::{Clock, WallTime};
 use crate::error::StoreError;
@@ -124,6 +124,12 @@ struct Message {
     priority: u8,
     taken_before: bool,
     place: Place,
+}
+
+impl Message {
+    fn waiting(&self, available_at: Option<WallTime>) -> Waiting {
+        Waiting { key: Some(self.task.key.clone()), body: self.task.body.clone(), available_at }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -419,12 +425,11 @@ impl Inspect for Broker {
     async fn pending(&self, query: &PendingQuery<'_>) -> Result<PendingPage, StoreError> {
         let after = query.after.map(Position::read).transpose()?;
         let state = self.lock()?;
-        let ready = state
-            .ready_in(query.queue)
-            .map(|(rank, m)| (Position::Ready(rank), Waiting { body: m.task.body.clone(), available_at: None }));
-        let delayed = state.delayed_in(query.queue).take_while(|_| query.delayed).map(|(at, rank, m)| {
-            (Position::Delayed(at, rank), Waiting { body: m.task.body.clone(), available_at: Some(at) })
-        });
+        let ready = state.ready_in(query.queue).map(|(rank, m)| (Position::Ready(rank), m.waiting(None)));
+        let delayed = state
+            .delayed_in(query.queue)
+            .take_while(|_| query.delayed)
+            .map(|(at, rank, m)| (Position::Delayed(at, rank), m.waiting(Some(at))));
         let mut rest = ready.chain(delayed).skip_while(|(position, _)| after.is_some_and(|after| *position <= after));
 
         let mut page = PendingPage::default();
@@ -442,6 +447,24 @@ impl Inspect for Broker {
             page.next = last.map(Position::write);
         }
         Ok(page)
+    }
+
+    async fn queues(&self, after: Option<&QueueName>, prefix: &str, max: usize) -> Result<Vec<QueueName>, StoreError> {
+        let state = self.lock()?;
+        let waits = state.messages.values().filter(|m| !matches!(m.place, Place::Held { .. }));
+        let fits = |queue: &&QueueName| after.is_none_or(|after| *queue > after) && queue.as_str().starts_with(prefix);
+        let queues: BTreeSet<&QueueName> = waits.map(|m| &m.task.queue).filter(fits).collect();
+        Ok(queues.into_iter().take(max).cloned().collect())
+    }
+
+    async fn depths(&self, queues: &[QueueName]) -> Result<Vec<Depth>, StoreError> {
+        let state = self.lock()?;
+        let depth = |queue| Depth {
+            waiting: state.ready_in(queue).count() as u64,
+            delayed: state.delayed_in(queue).count() as u64,
+            oldest: state.ready_in(queue).min_by_key(|(rank, _)| rank.1).map(|(_, m)| m.task.body.clone()),
+        };
+        Ok(queues.iter().map(depth).collect())
     }
 }
 

@@ -169,6 +169,31 @@ pub trait Inspect: Send + Sync {
     /// # Errors
     /// [`StoreError::Unavailable`]; [`StoreError::Position`] if `after` is not a position of this room.
     async fn pending(&self, query: &PendingQuery<'_>) -> Result<PendingPage, StoreError>;
+
+    /// The queues in which anything waits, delayed or not, in order of their names: those after `after` that begin with
+    /// `prefix`, at most `max`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn queues(&self, after: Option<&QueueName>, prefix: &str, max: usize) -> Result<Vec<QueueName>, StoreError>;
+
+    /// How much waits in each queue, one answer each, in order. Costs as much as there are names in the queue, however many
+    /// messages wait.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; [`StoreError::Corrupt`].
+    async fn depths(&self, queues: &[QueueName]) -> Result<Vec<Depth>, StoreError>;
+}
+
+/// How much waits in a queue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Messages that are due. Where many fall due at once, some may be counted as delayed until they are looked at.
+    pub waiting: u64,
+    /// Messages that are not.
+    pub delayed: u64,
+    /// The envelope of the oldest of `waiting`, whatever its priority; `None`: nothing is due, or it was taken meanwhile.
+    pub oldest: Option<Bytes>,
 }
 
 /// A question to [`Inspect::pending`].
@@ -198,6 +223,8 @@ pub struct PendingPage {
 /// A message that waits.
 #[derive(Debug, Clone)]
 pub struct Waiting {
+    /// The key it was published under; `None`: the broker carries none.
+    pub key: Option<MessageKey>,
     /// The envelope.
     pub body: Bytes,
     /// Not before; `None`: due.

@@ -17,7 +17,10 @@ pub mod failure;
 pub mod filter;
 pub mod leases;
 pub mod output;
+pub mod pause;
 pub mod pending;
+pub mod purge;
+pub mod queues;
 pub mod remote;
 pub mod restore;
 pub mod send;
@@ -51,6 +54,10 @@ enum Command {
     State(state::Command),
     Wait(wait::Command),
     Cancel(cancel::Command),
+    Queues(queues::Command),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
+    Purge(purge::Command),
     Pending(pending::Command),
     Leases(leases::Command),
     Workers(workers::Command),
@@ -78,6 +85,10 @@ impl Cli {
             Command::State(command) => command.run().await.into(),
             Command::Wait(command) => command.run().await.into(),
             Command::Cancel(command) => command.run().await.into(),
+            Command::Queues(command) => command.run().await.into(),
+            Command::Pause(command) => command.run().await.into(),
+            Command::Resume(command) => command.run().await.into(),
+            Command::Purge(command) => command.run().await.into(),
             Command::Pending(command) => command.run().await.into(),
             Command::Leases(command) => command.run().await.into(),
             Command::Workers(command) => command.run().await.into(),

@@ -10,11 +10,11 @@ use parking_lot::Mutex;
 use super::claim::{Claim, ClaimName, Claimed, Claims, Held, Step};
 use super::{
     Begun, CancelMark, DeadTask, Decision, Effects, Ending, Grant, Lease, LeaseQuery, LeaseStatus, LocalNotices,
-    LostAttempt, Notices, OPEN_KEPT, Session, Standing, Undone, Verdict,
+    LostAttempt, NOBODY, Notices, OPEN_KEPT, Session, Standing, Undone, Verdict,
 };
 use crate::clock::{Clock, WallTime};
 use crate::error::StoreError;
-use crate::task::{FencingToken, LeaseId, MessageKey, SessionId, TaskId};
+use crate::task::{FencingToken, LeaseId, MessageKey, QueueName, SessionId, TaskId};
 
 // Records forgotten in one call of `sweep`.
 const SWEEP_MAX: usize = 1_000;
@@ -36,6 +36,7 @@ pub(crate) struct State {
     dead: BTreeMap<MessageKey, DeadTask>,
     cancels: BTreeMap<TaskId, u64>,
     claims: BTreeMap<ClaimName, Held>,
+    paused: BTreeMap<QueueName, WallTime>,
 }
 
 /// A message that was granted at least once.
@@ -122,7 +123,8 @@ impl State {
         }
         let cancelled = self.is_cancelled(&grant.task, grant.generation);
         let attached = self.sessions.get(&grant.session).map(|(session, _)| session.attach);
-        if !cancelled && attached.is_none_or(|attach| grant.attach != 0 && grant.attach != attach) {
+        let is_nobodys = grant.session.as_str() == NOBODY;
+        if !cancelled && !is_nobodys && attached.is_none_or(|attach| grant.attach != 0 && grant.attach != attach) {
             return Begun::NoSession;
         }
         let (lost, releases) = earlier.map(|r| (r.lease.lost.clone(), r.lease.releases)).unwrap_or_default();
@@ -467,6 +469,32 @@ impl super::Ledger for Ledger {
             state.cancels.remove(&mark.task);
         }
         Ok(())
+    }
+
+    async fn leased(&self) -> Result<Vec<(QueueName, u64)>, StoreError> {
+        let mut counts: BTreeMap<QueueName, u64> = BTreeMap::new();
+        for record in self.lock().records.values().filter(|record| matches!(record.stands, Stands::Live)) {
+            *counts.entry(record.lease.queue.clone()).or_default() += 1;
+        }
+        Ok(counts.into_iter().collect())
+    }
+
+    async fn pause(&self, queues: &[QueueName], at: WallTime) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        for queue in queues {
+            state.paused.entry(queue.clone()).or_insert(at);
+        }
+        Ok(())
+    }
+
+    async fn resume(&self, queues: &[QueueName]) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        state.paused.retain(|queue, _| !queues.contains(queue));
+        Ok(())
+    }
+
+    async fn paused(&self) -> Result<Vec<(QueueName, WallTime)>, StoreError> {
+        Ok(self.lock().paused.iter().map(|(queue, at)| (queue.clone(), *at)).collect())
     }
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {

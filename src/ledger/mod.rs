@@ -25,6 +25,10 @@ use crate::task::{FailureReason, FencingToken, LeaseId, MessageKey, QueueName, S
 /// it was last touched. Seven days: as long as a delivery may wait for a worker or an operator over a holiday.
 pub const OPEN_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// The session of leases that are granted only so that their message can be decided: nobody's. Left behind by a crash, they
+/// are orphans that cost no attempt.
+pub const NOBODY: &str = "lineshaft-nobody";
+
 /// One worker process as the ledger knows it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Session {
@@ -315,6 +319,7 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     /// Grants leases, each atomically: no decision, no live lease, session alive and not attached again since. The token
     /// is greater than every token granted before, by any replica, also before a restart. Where several reasons stand
     /// against a grant, the decision is told first, then the live lease, then the cancel mark, then the missing session.
+    /// A grant to [`NOBODY`] needs no session: it is made only to be decided.
     async fn begin(&self, grants: &[Grant]) -> Result<Vec<Begun>, StoreError>;
 
     /// What is known of leases.
@@ -379,6 +384,18 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     /// Takes marks away whose tasks have ended; one that a later sending has got meanwhile stays.
     async fn unmark(&self, marks: &[CancelMark]) -> Result<(), StoreError>;
 
+    /// How many leases are live in each queue, in order of the queues. Costs as much as there are live leases.
+    async fn leased(&self) -> Result<Vec<(QueueName, u64)>, StoreError>;
+
+    /// Pauses queues, since `at`; one that is paused already keeps its moment. Policy alone: grants do not ask.
+    async fn pause(&self, queues: &[QueueName], at: WallTime) -> Result<(), StoreError>;
+
+    /// Ends the pauses of queues; one that is not paused is nothing.
+    async fn resume(&self, queues: &[QueueName]) -> Result<(), StoreError>;
+
+    /// All paused queues, in order, each with the moment since when.
+    async fn paused(&self) -> Result<Vec<(QueueName, WallTime)>, StoreError>;
+
     /// Forgets what is past its time, a bounded amount; answers how much. 0: nothing was left to forget. Past its time is
     /// a decision `keep` after its effects were done, and a message without lease and decision [`OPEN_KEPT`] after it was
     /// last touched; live leases and undone decisions never are. So is a claim that has lapsed.
@@ -413,6 +430,8 @@ pub enum Notice {
     Closed(SessionId),
     /// A task was marked as cancelled: whoever has its worker attached tells it.
     Marked(CancelMark),
+    /// Queues were paused or resumed: every replica reads which.
+    Paused,
 }
 
 /// Word between replicas: lossy, in no order.

@@ -20,6 +20,7 @@ use crate::broker::Found;
 use crate::clock::{Instant, WallTime};
 use crate::error::{Error, StoreError};
 use crate::failpoint::Point;
+use crate::ledger;
 use crate::ledger::{Begun, CancelMark, Decision, Grant, Lease, LeaseQuery, LeaseStatus, Notice, Standing, Verdict};
 use crate::task::{FencingToken, LeaseId, SessionId, TaskId};
 
@@ -37,6 +38,7 @@ const SIGNAL_KEPT: Duration = Duration::from_secs(60);
 /// Leases read from the ledger in one go, where the broker cannot find messages.
 const LEASES_PAGE: usize = 1000;
 /// Leases of what is only granted to be ended are nobody's: left behind by a crash, they are orphans that cost no attempt.
+/// Not [`ledger::NOBODY`]: without a mark nothing is granted.
 const NOBODY: &str = "lineshaft-cancel";
 
 /// What this replica knows of cancellations under way.
@@ -79,7 +81,7 @@ impl Cancels {
 
 /// True for leases that were granted only to be ended.
 pub(super) fn is_nobodys(lease: &Lease) -> bool {
-    lease.session.as_str() == NOBODY
+    [NOBODY, ledger::NOBODY].contains(&lease.session.as_str())
 }
 
 /// A message of a cancelled task.
@@ -272,7 +274,7 @@ impl Inner {
             let told = stream.map(|s| s.tell(Event::Revoke { lease: lease.id.clone(), reason: Revoked::Cancelled }));
             return Ok(if told.is_some() { CancelAnswer::Signalled } else { CancelAnswer::Marked });
         }
-        let verdict = self.decide(vec![self.cancelled(lease, opened)]).await?;
+        let verdict = self.decide_in(Some(&lease.queue), vec![self.cancelled(lease, opened)]).await?;
         if let Some(stream) = stream {
             stream.tell(Event::Revoke { lease: lease.id.clone(), reason: Revoked::Unknown });
         }
@@ -321,7 +323,7 @@ impl Inner {
         if decisions.is_empty() {
             return Ok(false);
         }
-        let verdicts = self.decide(decisions).await?;
+        let verdicts = self.decide_in(messages.first().map(|m| &m.found.queue), decisions).await?;
         Ok(verdicts.contains(&Verdict::Recorded))
     }
 

@@ -170,10 +170,11 @@ impl Service {
                     break;
                 }
             };
-            let (mut steps, mut held) = (Vec::new(), Vec::new());
+            let (mut steps, mut held, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
             for ((at, claim), claimed) in places.into_iter().zip(claims).zip(claimed) {
                 match claimed {
                     Claimed::New if stores.fused.is_some() => {
+                        fresh.push(claim.sending.message.queue);
                         answers[at] = Some(Ok(Sent { task: claim.sending.message.task, already: false }));
                     }
                     Claimed::New => {
@@ -189,6 +190,7 @@ impl Service {
                     Claimed::Held(holder) => held.push((at, claim, holder)),
                 }
             }
+            self.count_sent(fresh.iter());
             if !steps.is_empty() {
                 self.inner.failpoints.reach(Point::SendClaimed).await;
                 self.carry_out(steps, now, &mut answers).await;
@@ -271,6 +273,8 @@ impl Service {
         let items: Vec<(StateWrite, NewTask)> =
             to_write.iter().map(|(step, ..)| (step.sending.state.clone(), step.sending.message.clone())).collect();
         let (written, unsent) = if items.is_empty() { Default::default() } else { self.write_steps(&items, now).await };
+        let fresh = to_write.iter().zip(&written).filter(|((step, ..), written)| step.is_new && written.is_ok());
+        self.count_sent(fresh.map(|((step, ..), _)| &step.sending.message.queue));
         let (mut back, mut stated) = (Vec::new(), Vec::new());
         for (i, ((step, claim, sent), written)) in to_write.into_iter().zip(written).enumerate() {
             match written {

@@ -13,6 +13,7 @@ use super::attachment::Attachment;
 use super::envelope::{self, Opened};
 use super::hands::InHand;
 use super::slots::{Queue, Reservation, SlotLimits};
+use super::traffic::Event;
 use super::types::{Granted, Outcome, Parting};
 use super::{Inner, outcome};
 use crate::broker::{Delivery, Receipt, Settle, Want};
@@ -44,6 +45,16 @@ pub(super) async fn run(inner: Arc<Inner>, queue: Arc<Queue>) {
         if inner.sessions.retire(&queue) {
             return;
         }
+        if inner.pauses.is_paused(&queue.name) {
+            // Nothing of it goes out, so it must not keep slots from the other queues of its workers.
+            if queue.rest() {
+                inner.sessions.stir_shared(&queue);
+            }
+            tokio::select! {
+                () = queue.changed.notified() => continue,
+                () = inner.draining.cancelled() => return,
+            }
+        }
         let settings = inner.settings();
         let limits = SlotLimits {
             bytes_max: settings.session_bytes_max,
@@ -74,6 +85,9 @@ pub(super) async fn run(inner: Arc<Inner>, queue: Arc<Queue>) {
         let (mut taken, mut stirred) = (0, false);
         for reservation in queue.reserve(&limits, max) {
             let Ok(permit) = grants.clone().acquire_owned().await else { return };
+            if inner.pauses.is_paused(&queue.name) {
+                break;
+            }
             match take(&inner, &queue, &reservation).await {
                 Ok(deliveries) => {
                     let got = deliveries.len() as u64;
@@ -187,7 +201,7 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
     let grants: Vec<Grant> = candidates.iter().map(|c| c.grant(inner, queue, now)).collect();
     let begun = if grants.is_empty() { Ok(Vec::new()) } else { inner.stores.ledger.begin(&grants).await };
     inner.failpoints.reach(Point::GrantBegun).await;
-    let mut cancelled = Vec::new();
+    let (mut cancelled, mut offered) = (Vec::new(), 0);
     match begun {
         Err(error) => {
             tracing::warn!(%error, queue = %queue.name, tasks = candidates.len(), "leases could not be granted");
@@ -202,7 +216,7 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
         Ok(begun) => {
             for (candidate, begun) in candidates.into_iter().zip(begun) {
                 match begun {
-                    Begun::Run(lease) => offer(inner, queue, candidate, lease).await,
+                    Begun::Run(lease) => offered += u64::from(offer(inner, queue, candidate, lease).await),
                     Begun::Cancelled(lease) => {
                         Reservation::cancel(&candidate.attachment);
                         cancelled.push(inner.cancelled(&lease, &candidate.opened));
@@ -227,6 +241,7 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
             }
         }
     }
+    inner.traffic.count(&queue.name, Event::Leased, offered, inner.clock.now());
     acks.extend(give_back.into_iter().map(|r| (r, Settle::Return { after: Duration::ZERO })));
     inner.settle_broker(&acks).await;
     end_cancelled(inner, cancelled).await;
@@ -277,7 +292,8 @@ fn identify(delivery: &Delivery, signature: &Signature) -> MessageKey {
     }
 }
 
-async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: Lease) {
+/// `true`: the lease is on its way to a worker.
+async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: Lease) -> bool {
     let granted = granted(&lease, &candidate.opened, candidate.body.len());
     let (id, args_error) = (lease.id.clone(), candidate.opened.args_error.clone());
     let state = outcome::lease_state(&lease, &candidate.opened.signature, Status::Received, lease.at);
@@ -287,15 +303,17 @@ async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: L
         Reservation::cancel(&attachment);
         let outcome = Outcome::Failure { error, is_final: true, retry_after: None };
         inner.report_own(super::types::Report { id: None, lease: id, outcome });
-        return;
+        return false;
     }
     queue.count(&attachment, inner.settings().weight_of(&queue.name));
-    if attachment.offer(granted) {
+    let is_offered = attachment.offer(granted);
+    if is_offered {
         inner.states.push(crate::backend::StateWrite { state, keep: outcome::WAITING_KEPT });
     } else {
         // The worker left between reservation and offer; it never saw the lease.
         inner.give_back(&[id], Duration::ZERO, None).await;
     }
+    is_offered
 }
 
 /// Takes a granted message in hand; answers for whom it was granted.

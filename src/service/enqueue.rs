@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::outcome::message_of;
+use super::traffic::{self, Tally};
 use super::types::{Sent, Submission};
 use super::{Service, claims, envelope};
 use crate::backend::StateWrite;
@@ -14,7 +15,7 @@ use crate::broker::NewTask;
 use crate::clock::WallTime;
 use crate::error::{Error, StoreError};
 use crate::failpoint::Point;
-use crate::task::{Body, MessageKey, Signature, TaskId, TaskName, Timestamp};
+use crate::task::{Body, MessageKey, QueueName, Signature, TaskId, TaskName, Timestamp};
 
 /// When a caller turned away by a full buffer may try again.
 const FULL_RETRY: Duration = Duration::from_millis(100);
@@ -111,12 +112,24 @@ impl Service {
         items: &[(StateWrite, NewTask)],
         now: WallTime,
     ) -> Vec<Result<(), StoreError>> {
-        if let Some(fused) = &self.inner.stores.fused {
-            return fused.send(items, now).await;
-        }
-        let (answers, unsent) = self.write_steps(items, now).await;
-        self.retract(unsent.into_iter().map(|i| &items[i].0)).await;
+        let answers = match &self.inner.stores.fused {
+            Some(fused) => fused.send(items, now).await,
+            None => {
+                let (answers, unsent) = self.write_steps(items, now).await;
+                self.retract(unsent.into_iter().map(|i| &items[i].0)).await;
+                answers
+            }
+        };
+        let written = items.iter().zip(&answers).filter(|(_, answer)| answer.is_ok());
+        self.count_sent(written.map(|((_, task), _)| &task.queue));
         answers
+    }
+
+    /// Counts what was sent.
+    pub(super) fn count_sent<'a>(&self, queues: impl Iterator<Item = &'a QueueName>) {
+        let mut tally = Tally::default();
+        queues.for_each(|queue| tally.add(queue, traffic::Event::Sent));
+        self.inner.traffic.add(tally, self.inner.clock.now());
     }
 
     /// Writes PENDING and publishes, step by step; answers too whose state was written while the message was definitely not.

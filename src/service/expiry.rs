@@ -15,6 +15,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::Inner;
 use super::envelope;
 use super::outcome::Attempt;
+use super::traffic::{self, Tally};
 use super::types::{Event, Parting, Revoked};
 use crate::broker::Settle;
 use crate::clock::Instant;
@@ -144,12 +145,14 @@ async fn expire(inner: &Arc<Inner>, session: &SessionId, number: u64) -> Result<
 async fn end_lost(inner: &Arc<Inner>, leases: Vec<Lease>) -> Result<(), StoreError> {
     let now = inner.clock.wall();
     let mut endings: Vec<(LeaseId, Ending)> = Vec::new();
+    let mut tally = Tally::default();
     for lease in leases {
         let hand = inner.hands.get(&lease.id);
         if hand.as_ref().is_some_and(|h| !h.accepted) || super::cancel::is_nobodys(&lease) {
             endings.push((lease.id, Ending::Free { report: None }));
             continue;
         }
+        tally.add(&lease.queue, traffic::Event::Lost);
         let mut lost = lease.lost.clone();
         lost.push(LostAttempt { attempt: lease.attempt, worker: lease.worker.clone(), at: now });
         let workers: std::collections::BTreeSet<&str> = lost.iter().map(|l| l.worker.as_str()).collect();
@@ -167,16 +170,18 @@ async fn end_lost(inner: &Arc<Inner>, leases: Vec<Lease>) -> Result<(), StoreErr
                 let attempt = Attempt { lease: &lease, signature: &opened.signature, now, settings };
                 let decision = attempt.bury(lost, body.unwrap_or_default());
                 tracing::warn!(task = %lease.task, name = %lease.name, "a task killed its workers; it is dead");
-                inner.decide(vec![decision]).await?;
+                inner.decide_in(Some(&lease.queue), vec![decision]).await?;
             }
             // Its broker has lost the message: nothing is left to bury or to run.
             _ => endings.push((lease.id, Ending::Lost { at: now })),
         }
     }
     if endings.is_empty() {
+        inner.traffic.add(tally, inner.clock.now());
         return Ok(());
     }
     inner.stores.ledger.release(&endings).await?;
+    inner.traffic.add(tally, inner.clock.now());
     inner.failpoints.reach(Point::ReleaseEnded).await;
     for (lease, ending) in endings {
         inner.let_go(&lease, &ending, Duration::ZERO).await;
@@ -235,6 +240,7 @@ pub(super) async fn listen(inner: Arc<Inner>, mut notices: Receiver<Notice>) {
                 }
             }
             Ok(Notice::Marked(mark)) => inner.cancels.hear(mark),
+            Ok(Notice::Paused) => inner.pauses.hear(),
             Ok(Notice::Ended(_)) | Err(RecvError::Lagged(_)) => {
                 if let Err(error) = look_at_held(&inner).await {
                     tracing::warn!(%error, "held deliveries cannot be compared with the ledger");

@@ -4,14 +4,23 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::types::{Claimed, LeaseView, Pending, PendingTasks, Worker};
-use super::{Service, envelope};
-use crate::broker::PendingQuery;
+use super::{Inner, Service, envelope};
+use crate::broker::{Inspect, PendingQuery};
 use crate::error::Error;
 use crate::ledger::LeaseQuery;
 use crate::task::{QueueName, SessionId};
 
 /// Bytes of bodies after which a page of waiting tasks ends.
 const PAGE_BYTES_MAX: usize = 2 << 20;
+
+impl Inner {
+    /// The broker's view into its queues, for `capability`.
+    pub(super) fn inspect(&self, capability: &'static str) -> Result<&dyn Inspect, Error> {
+        let combination = || format!("the {} broker", self.guarantees.broker.name);
+        let missing = || Error::CapabilityMissing { combination: combination(), capability };
+        self.stores.broker.inspect().ok_or_else(missing)
+    }
+}
 
 impl Service {
     /// What waits in a queue, in the order in which it would be leased; delayed tasks behind it if asked for.
@@ -29,10 +38,7 @@ impl Service {
         max: usize,
     ) -> Result<PendingTasks, Error> {
         let inner = &self.inner;
-        let Some(inspect) = inner.stores.broker.inspect() else {
-            let combination = format!("the {} broker", inner.guarantees.broker.name);
-            return Err(Error::CapabilityMissing { combination, capability: "listing what waits in a queue" });
-        };
+        let inspect = inner.inspect("listing what waits in a queue")?;
         let queue = queue.unwrap_or_else(|| inner.settings().default_queue.clone());
         let max = NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN);
         let query = PendingQuery { queue: &queue, delayed, after, max, body_bytes_max: PAGE_BYTES_MAX };

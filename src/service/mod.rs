@@ -8,6 +8,7 @@
 //! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
 //! - `dead`: tasks set aside, and what becomes of them.
 //! - `cancel`: ending tasks that nobody wants any more.
+//! - `queues`, `pauses`, `traffic`, `purge`: queues, how much happens in them, stopping and emptying them.
 //! - `states`, `watch`: states on their way, and waiting for them. `inspect`: looking. `backup`: copying the store.
 
 use std::collections::{HashMap, HashSet};
@@ -33,11 +34,15 @@ mod expiry;
 mod hands;
 mod inspect;
 mod outcome;
+mod pauses;
+pub mod purge;
+pub mod queues;
 mod sessions;
 mod settle;
 mod share;
 mod slots;
 mod states;
+mod traffic;
 pub mod types;
 mod unary;
 mod watch;
@@ -102,6 +107,8 @@ struct Inner {
     states: states::States,
     watches: watch::Watches,
     cancels: cancel::Cancels,
+    pauses: pauses::Pauses,
+    traffic: traffic::Traffic,
     reports: mpsc::Sender<Reported>,
     /// Sends under way.
     sends: enqueue::UnderWay,
@@ -152,6 +159,8 @@ impl Service {
             states: states::States::default(),
             watches: watch::Watches::default(),
             cancels: cancel::Cancels::default(),
+            pauses: pauses::Pauses::default(),
+            traffic: traffic::Traffic::new(clock.now()),
             reports,
             generation: AtomicU64::new(0),
             heartbeats: Mutex::default(),
@@ -165,6 +174,7 @@ impl Service {
             stores,
             clock,
         });
+        inner.forever(pauses::run(inner.clone()));
         inner.forever(settle::run(inner.clone(), reported));
         inner.forever(settle::repair(inner.clone()));
         inner.forever(expiry::run(inner.clone()));

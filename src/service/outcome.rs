@@ -19,6 +19,8 @@ use crate::wire::{self, machinery::WireError};
 /// The error text of a cancelled task: all that a Machinery program can see of it. The prefix keeps it apart from what a
 /// function may say.
 const CANCELLED: &str = "lineshaft: cancelled";
+/// The error text of a purged task, likewise.
+const PURGED: &str = "lineshaft: purged";
 /// The longest error text kept, bytes.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 /// How long the state of a task that waits outlives its ETA: a cancel mark or a reader never comes too late.
@@ -44,6 +46,8 @@ pub(super) enum End {
     Failure { error: String, reason: FailureReason },
     /// FAILURE, because somebody cancelled it. Its callbacks are not sent: nobody wants anything of this task any more.
     Cancelled,
+    /// FAILURE, because somebody purged its queue. Its callbacks are not sent either.
+    Purged,
 }
 
 /// What a reported outcome comes to, given what the task has left. `None`: the attempt is given back, nothing ends.
@@ -124,6 +128,9 @@ impl Attempt<'_> {
             End::Cancelled => {
                 effects.states.push(self.state(Status::Failure, None, CANCELLED, FailureReason::Cancelled));
             }
+            End::Purged => {
+                effects.states.push(self.state(Status::Failure, None, PURGED, FailureReason::Purged));
+            }
             End::Retry { error, after } => {
                 effects.states.push(self.state(Status::Retry, None, error, FailureReason::Unknown));
                 effects.publish.push(self.retry(*after));
@@ -143,6 +150,11 @@ impl Attempt<'_> {
     /// The end of a task that was cancelled before its worker said anything.
     pub(super) fn cancel(&self) -> Decision {
         self.decide(&End::Cancelled, None, Sha256::digest(CANCELLED).into())
+    }
+
+    /// The end of a task that waited in a queue that was purged.
+    pub(super) fn purge(&self) -> Decision {
+        self.decide(&End::Purged, None, Sha256::digest(PURGED).into())
     }
 
     /// The end of a task whose attempts killed their workers.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::envelope;
 use super::hands::InHand;
 use super::outcome::{Attempt, End, WAITING_KEPT, digest, judge, waiting_again};
+use super::traffic::{self, Tally};
 use super::types::{Event, Outcome, Report};
 use super::{Inner, Service};
 use crate::backend::StateWrite;
@@ -19,7 +20,7 @@ use crate::clock::WallTime;
 use crate::error::{Error, StoreError};
 use crate::failpoint::Point;
 use crate::ledger::{Decision, Effects, Ending, LeaseStatus, Notice, Verdict};
-use crate::task::{LeaseId, MessageKey};
+use crate::task::{LeaseId, MessageKey, QueueName};
 
 /// Reports decided in one step.
 pub(super) const BATCH_MAX: usize = 256;
@@ -82,6 +83,9 @@ impl Inner {
                 verdicts[i] = verdict;
                 self.hands.set_ending(&reports[i].lease, false);
                 if verdict == Verdict::Recorded {
+                    if let Some(hand) = hands.get(&reports[i].lease) {
+                        self.traffic.count(&hand.lease.queue, traffic::Event::Released, 1, self.clock.now());
+                    }
                     self.return_released(&reports[i], hands.get(&reports[i].lease)).await;
                 }
             }
@@ -96,7 +100,16 @@ impl Inner {
     }
 
     /// Makes decisions durable and everything that follows from them happen. Returns once the verdicts may be told.
-    pub(super) async fn decide(self: &Arc<Self>, mut decisions: Vec<Decision>) -> Result<Vec<Verdict>, StoreError> {
+    pub(super) async fn decide(self: &Arc<Self>, decisions: Vec<Decision>) -> Result<Vec<Verdict>, StoreError> {
+        self.decide_in(None, decisions).await
+    }
+
+    /// As [`Inner::decide`]; `queue` is where what is not in hand is counted.
+    pub(super) async fn decide_in(
+        self: &Arc<Self>,
+        queue: Option<&QueueName>,
+        mut decisions: Vec<Decision>,
+    ) -> Result<Vec<Verdict>, StoreError> {
         if self.stores.fused.is_none() {
             // A claim that is not known to be published is published again for so long, and the copy must be recognised.
             let window = self.settings().request_window;
@@ -110,6 +123,7 @@ impl Inner {
         let fused = self.stores.fused.is_some();
         let mut mine = Vec::new();
         let mut elsewhere = Vec::new();
+        let mut tally = Tally::default();
         for (decision, verdict) in decisions.into_iter().zip(&verdicts) {
             let hand = match verdict {
                 Verdict::Recorded => self.hands.take(&decision.lease.message),
@@ -118,6 +132,12 @@ impl Inner {
                 Verdict::Superseded => None,
             };
             self.freed(hand.as_ref());
+            if *verdict == Verdict::Recorded
+                && let Some(queue) = hand.as_ref().map(|hand| &hand.lease.queue).or(queue)
+                && let Some(event) = traffic::Event::of(&decision)
+            {
+                tally.add(queue, event);
+            }
             let receipt = hand.and_then(|h| h.receipt);
             if *verdict == Verdict::Recorded {
                 if receipt.is_none() {
@@ -126,6 +146,7 @@ impl Inner {
                 mine.push((decision.lease.message, decision.effects, receipt));
             }
         }
+        self.traffic.add(tally, self.clock.now());
         if !elsewhere.is_empty() && self.stores.ledger.replicas() {
             self.stores.ledger.notices().tell(Notice::Ended(elsewhere));
         }

@@ -106,6 +106,17 @@ impl Queue {
         news
     }
 
+    /// Gives up the queue's claim to its members' slots, whether they have a free one or not; `true`: it had one.
+    pub(super) fn rest(&self) -> bool {
+        let mut had_claim = false;
+        for attachment in self.members.lock().iter() {
+            let mut state = attachment.state.lock();
+            had_claim |= state.shares.has_backlog(&self.name);
+            state.shares.backlog(&self.name, false);
+        }
+        had_claim
+    }
+
     /// Counts a lease against the queue's share, its weight multiplied by `factor`.
     pub(super) fn count(&self, attachment: &Attachment, factor: u32) {
         attachment.state.lock().shares.count(&self.name, factor);

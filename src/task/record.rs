@@ -197,13 +197,14 @@ pub const STATUSES: [Status; 6] =
     [Status::Pending, Status::Received, Status::Started, Status::Retry, Status::Success, Status::Failure];
 
 /// Reasons by their stored number, from 0. Only ever appended to.
-pub const REASONS: [FailureReason; 6] = [
+pub const REASONS: [FailureReason; 7] = [
     FailureReason::Unknown,
     FailureReason::Failed,
     FailureReason::WorkerLost,
     FailureReason::ResultTooLarge,
     FailureReason::Poison,
     FailureReason::Cancelled,
+    FailureReason::Purged,
 ];
 
 fn number<T: PartialEq>(of: &T, all: &[T]) -> u32 {

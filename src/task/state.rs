@@ -72,6 +72,8 @@ pub enum FailureReason {
     Poison,
     /// Somebody cancelled it.
     Cancelled,
+    /// Somebody purged its queue.
+    Purged,
 }
 
 /// Position of a state in the life of a task. A write is applied only if its order is greater than the stored one, so a

@@ -25,6 +25,7 @@ mod fair;
 mod fence;
 mod named;
 mod offers;
+mod queues;
 mod retries;
 mod sending;
 mod sessions;

@@ -17,6 +17,7 @@ mod listing;
 mod named;
 mod outcomes;
 mod pending;
+mod queues;
 mod resume;
 mod rooms;
 mod send;
@@ -44,6 +45,7 @@ macro_rules! room {
             crate::named::cases!($open);
             crate::outcomes::cases!($open);
             crate::pending::cases!($open);
+            crate::queues::cases!($open);
             crate::resume::cases!($open);
             crate::send::cases!($open);
             crate::server::cases!($open);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lineshaft::backend::{Backend, StateWrite, Watch, Written};
 use lineshaft::broker::{
-    Broker, Capabilities, Delivery, Find, Found, Inspect, NewTask, PendingPage, PendingQuery, Published, Recall,
+    Broker, Capabilities, Delivery, Depth, Find, Found, Inspect, NewTask, PendingPage, PendingQuery, Published, Recall,
     Receipt, Settle, Want,
 };
 use lineshaft::clock::WallTime;
@@ -157,6 +157,16 @@ impl Inspect for Faulty<dyn Broker> {
         self.switch.read()?;
         self.room.inspect().ok_or_else(unavailable)?.pending(query).await
     }
+
+    async fn queues(&self, after: Option<&QueueName>, prefix: &str, max: usize) -> Result<Vec<QueueName>, StoreError> {
+        self.switch.read()?;
+        self.room.inspect().ok_or_else(unavailable)?.queues(after, prefix, max).await
+    }
+
+    async fn depths(&self, queues: &[QueueName]) -> Result<Vec<Depth>, StoreError> {
+        self.switch.read()?;
+        self.room.inspect().ok_or_else(unavailable)?.depths(queues).await
+    }
 }
 
 #[async_trait]
@@ -296,6 +306,24 @@ impl Ledger for Faulty<dyn Ledger> {
 
     async fn unmark(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
         write!(self, self.room.unmark(marks))
+    }
+
+    async fn leased(&self) -> Result<Vec<(QueueName, u64)>, StoreError> {
+        self.switch.read()?;
+        self.room.leased().await
+    }
+
+    async fn pause(&self, queues: &[QueueName], at: WallTime) -> Result<(), StoreError> {
+        write!(self, self.room.pause(queues, at))
+    }
+
+    async fn resume(&self, queues: &[QueueName]) -> Result<(), StoreError> {
+        write!(self, self.room.resume(queues))
+    }
+
+    async fn paused(&self) -> Result<Vec<(QueueName, WallTime)>, StoreError> {
+        self.switch.read()?;
+        self.room.paused().await
     }
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {

@@ -12,7 +12,7 @@ use lineshaft::ledger::{
     Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Notices, Session,
     Standing, Undone, Verdict,
 };
-use lineshaft::task::{LeaseId, MessageKey, SessionId, TaskId};
+use lineshaft::task::{LeaseId, MessageKey, QueueName, SessionId, TaskId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -198,6 +198,22 @@ impl Ledger for Gated {
 
     async fn unmark(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
         self.room.unmark(marks).await
+    }
+
+    async fn leased(&self) -> Result<Vec<(QueueName, u64)>, StoreError> {
+        self.room.leased().await
+    }
+
+    async fn pause(&self, queues: &[QueueName], at: WallTime) -> Result<(), StoreError> {
+        self.room.pause(queues, at).await
+    }
+
+    async fn resume(&self, queues: &[QueueName]) -> Result<(), StoreError> {
+        self.room.resume(queues).await
+    }
+
+    async fn paused(&self) -> Result<Vec<(QueueName, WallTime)>, StoreError> {
+        self.room.paused().await
     }
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {

@@ -7,6 +7,7 @@ pub(super) mod lease;
 pub(super) mod limit;
 mod named;
 pub(super) mod page;
+pub(super) mod queue;
 pub(super) mod report;
 pub(super) mod session;
 pub(super) mod state;

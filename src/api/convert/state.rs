@@ -64,5 +64,6 @@ pub(in crate::api) fn failure_reason(reason: FailureReason) -> proto::FailureRea
         FailureReason::ResultTooLarge => proto::FailureReason::ResultTooLarge,
         FailureReason::Poison => proto::FailureReason::Poison,
         FailureReason::Cancelled => proto::FailureReason::Cancelled,
+        FailureReason::Purged => proto::FailureReason::Purged,
     }
 }

@@ -36,6 +36,16 @@ impl Rank {
     pub(super) fn new(priority: u8, order: u64) -> Self {
         Self(u64::from(u8::MAX - priority) << 56 | order & (u64::MAX >> 8))
     }
+
+    /// Its age, whatever its priority: less is older.
+    fn order(self) -> u64 {
+        self.0 & (u64::MAX >> 8)
+    }
+
+    /// Behind all of its priority.
+    fn last_of_priority(self) -> Self {
+        Self(self.0 | (u64::MAX >> 8))
+    }
 }
 
 /// A message that waits.
@@ -93,6 +103,14 @@ pub(super) struct Seen {
 pub(super) enum Position {
     Ready(Rank),
     Delayed(WallTime, Rank),
+}
+
+/// How much waits in a queue, and which message of what is ready was published first.
+#[derive(Debug, Clone)]
+pub(super) struct Counted {
+    pub(super) ready: usize,
+    pub(super) delayed: usize,
+    pub(super) oldest: Option<(MessageKey, Rank)>,
 }
 
 #[derive(Debug, Default)]
@@ -304,6 +322,39 @@ impl Index {
         (seen, false)
     }
 
+    /// The queues in which anything waits, after `after`, that begin with `prefix`, in order. Looks at every queue.
+    pub(super) fn queues(&self, after: Option<&QueueName>, prefix: &str, max: usize) -> Vec<QueueName> {
+        let state = self.0.lock();
+        let mut names: Vec<QueueName> = state
+            .queues
+            .iter()
+            .filter(|(queue, _)| after.is_none_or(|after| *queue > after) && queue.as_str().starts_with(prefix))
+            .filter(|(_, lanes)| lanes.values().any(|lane| !lane.ready.is_empty() || !lane.delayed.is_empty()))
+            .map(|(queue, _)| queue.clone())
+            .collect();
+        names.sort_unstable();
+        names.truncate(max);
+        names
+    }
+
+    /// How much waits in a queue.
+    pub(super) fn depth(&self, queue: &QueueName, now: WallTime) -> Counted {
+        let mut state = self.0.lock();
+        let mut counted = Counted { ready: 0, delayed: 0, oldest: None };
+        let Some(lanes) = state.queues.get_mut(queue) else { return counted };
+        let mut oldest: Option<(Rank, &Entry)> = None;
+        for lane in lanes.values_mut() {
+            lane.promote(now);
+            counted.ready += lane.ready.len();
+            counted.delayed += lane.delayed.len();
+            for head in lane.heads() {
+                oldest = Some(oldest.filter(|(rank, _)| rank.order() <= head.0.order()).unwrap_or(head));
+            }
+        }
+        counted.oldest = oldest.map(|(rank, entry)| (entry.key.unpack(), rank));
+        counted
+    }
+
     /// Registers a caller of `ready`.
     pub(super) fn waiter<'a>(&'a self, queue: &'a QueueName, names: &'a [TaskName]) -> Waiter<'a> {
         let notify = Arc::new(Notify::new());
@@ -417,6 +468,16 @@ impl Lane {
         if is_news {
             self.waiters.iter().for_each(|waiter| waiter.notify_one());
         }
+    }
+
+    /// The oldest of what is ready, of each priority.
+    fn heads(&self) -> impl Iterator<Item = (Rank, &Entry)> {
+        let mut from = Bound::Unbounded;
+        std::iter::from_fn(move || {
+            let (rank, entry) = self.ready.range((from, Bound::Unbounded)).next()?;
+            from = Bound::Excluded(rank.last_of_priority());
+            Some((*rank, entry))
+        })
     }
 
     /// Makes ready what has become due.

@@ -25,8 +25,8 @@ use crate::error::StoreError;
 use crate::task::{MessageKey, QueueName, TaskId, TaskName};
 
 use super::{
-    Capabilities, Delivery, Find, Found, Holding, Inspect, NewTask, PendingPage, PendingQuery, Published, Recall,
-    Receipt, Settle, StaleAck, Support, Waiting, Want,
+    Capabilities, Delivery, Depth, Find, Found, Holding, Inspect, NewTask, PendingPage, PendingQuery, Published,
+    Recall, Receipt, Settle, StaleAck, Support, Waiting, Want,
 };
 use index::{Index, Outlook, Position, Rank};
 
@@ -284,9 +284,26 @@ impl Inspect for Broker {
                 Position::Ready(_) => None,
                 Position::Delayed(at, _) => Some(at),
             };
-            Some(Waiting { body: body?, available_at })
+            Some(Waiting { key: Some(seen.key), body: body?, available_at })
         };
         Ok(PendingPage { items: seen.into_iter().zip(bodies).filter_map(waiting).collect(), next })
+    }
+
+    async fn queues(&self, after: Option<&QueueName>, prefix: &str, max: usize) -> Result<Vec<QueueName>, StoreError> {
+        Ok(self.store.index.queues(after, prefix, max))
+    }
+
+    async fn depths(&self, queues: &[QueueName]) -> Result<Vec<Depth>, StoreError> {
+        let now = self.store.clock.wall();
+        let counted: Vec<_> = queues.iter().map(|queue| self.store.index.depth(queue, now)).collect();
+        let oldest: Vec<_> = counted.iter().filter_map(|counted| counted.oldest.clone()).collect();
+        let mut bodies = self.bodies(&oldest)?.into_iter();
+        let depth = |counted: index::Counted| Depth {
+            waiting: counted.ready as u64,
+            delayed: counted.delayed as u64,
+            oldest: counted.oldest.and_then(|_| bodies.next().flatten()),
+        };
+        Ok(counted.into_iter().map(depth).collect())
     }
 }
 

@@ -1,22 +1,22 @@
 //! Live leases: granting, listing.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::{Bound, ControlFlow};
 
 use crate::clock::WallTime;
 use crate::engine::{self, Direction, Records, Txn};
 use crate::error::StoreError;
 use crate::ledger::record::SessionRecord;
-use crate::ledger::{Begun, Grant, Lease, LeaseQuery};
-use crate::task::{FencingToken, SessionId};
+use crate::ledger::{Begun, Grant, Lease, LeaseQuery, NOBODY};
+use crate::task::{FencingToken, QueueName, SessionId};
 
 use super::attempt::{Attempt, Ended};
 use super::cancels;
 use super::layout::{self, ATTEMPTS, Indexed, LEASES, SESSIONS};
 
-/// True if the session lives, and did not attach again since the grant was asked for.
+/// True if the session lives, and did not attach again since the grant was asked for; nobody's need not.
 fn attached(stored: Option<u64>, grant: &Grant) -> bool {
-    stored.is_some_and(|attach| grant.attach == 0 || grant.attach == attach)
+    grant.session.as_str() == NOBODY || stored.is_some_and(|attach| grant.attach == 0 || grant.attach == attach)
 }
 
 /// Grants leases.
@@ -89,6 +89,13 @@ pub(super) fn list(records: &impl Records, query: &LeaseQuery) -> Result<Vec<Lea
         }
     })?;
     oldest.read(records)
+}
+
+/// How many leases are live in each queue. Goes through their index, not through the attempts.
+pub(super) fn counts(records: &impl Records) -> Result<Vec<(QueueName, u64)>, StoreError> {
+    let mut counts: BTreeMap<QueueName, u64> = BTreeMap::new();
+    visit(records, layout::ALL, |lease| *counts.entry(lease.queue).or_default() += 1)?;
+    Ok(counts.into_iter().collect())
 }
 
 /// Live leases whose session does not exist, oldest first. Jumps from session to session, whatever they hold.

@@ -10,6 +10,7 @@ mod dead;
 mod ends;
 mod layout;
 mod leases;
+mod pauses;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ use async_trait::async_trait;
 use crate::clock::{Clock, WallTime};
 use crate::engine::{self, Engine};
 use crate::error::StoreError;
-use crate::task::{LeaseId, MessageKey, SessionId, TaskId};
+use crate::task::{LeaseId, MessageKey, QueueName, SessionId, TaskId};
 
 use super::claim::{Claim, ClaimName, Claimed, Claims, Step};
 use super::{
@@ -195,6 +196,24 @@ impl super::Ledger for Ledger {
     async fn unmark(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
         let marks = marks.to_vec();
         self.engine.write(move |txn| cancels::unmark_in(txn, &marks)).await
+    }
+
+    async fn leased(&self) -> Result<Vec<(QueueName, u64)>, StoreError> {
+        self.engine.read(|records| leases::counts(records))
+    }
+
+    async fn pause(&self, queues: &[QueueName], at: WallTime) -> Result<(), StoreError> {
+        let queues = queues.to_vec();
+        self.engine.write(move |txn| pauses::pause_in(txn, &queues, at)).await
+    }
+
+    async fn resume(&self, queues: &[QueueName]) -> Result<(), StoreError> {
+        let queues = queues.to_vec();
+        self.engine.write(move |txn| pauses::resume_in(txn, &queues)).await
+    }
+
+    async fn paused(&self) -> Result<Vec<(QueueName, WallTime)>, StoreError> {
+        self.engine.read(|records| pauses::all(records))
     }
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {

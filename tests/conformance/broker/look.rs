@@ -4,8 +4,9 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lineshaft::broker::{Broker, NewTask, PendingPage, PendingQuery, Settle};
+use lineshaft::broker::{Broker, Depth, NewTask, PendingPage, PendingQuery, Settle};
 use lineshaft::error::StoreError;
+use lineshaft::task::QueueName;
 
 use crate::harness::{Outcome, needs};
 use crate::make::*;
@@ -191,5 +192,39 @@ pub(crate) async fn a_discarded_message_is_gone_wherever_it_stood<R: BrokerRoom>
     assert_eq!(broker.settle(&[(taken[0].receipt.clone(), Settle::Ack)]).await, [Err(StoreError::Stale)]);
     assert_eq!(take_labels(&broker).await, ["stays"]);
     assert_eq!(recall.discard(&keys).await, Ok(()), "discarding again is nothing");
+    Ok(())
+}
+
+pub(crate) async fn queues_in_which_anything_waits_are_listed_by_name<R: BrokerRoom>(room: R) -> Outcome {
+    let broker = room.broker();
+    needs_inspect(&broker)?;
+    let to = |label: &str, to: &str| NewTask { queue: queue(to), ..message(label) };
+    publish(&broker, &[to("a", "mail.b"), to("b", "mail.a"), to("c", "q"), to("d", "zoo"), to("e", "mail.a")]).await;
+    assert_eq!(labels(&take(&broker, 10).await), ["c"], "what is held does not wait");
+    let inspect = broker.inspect().expect("inspection");
+    let all = inspect.queues(None, "", 10).await.expect("queues");
+    assert_eq!(all, [queue("mail.a"), queue("mail.b"), queue("zoo")]);
+    assert_eq!(inspect.queues(Some(&queue("mail.a")), "mail.", 10).await, Ok(vec![queue("mail.b")]));
+    assert_eq!(inspect.queues(None, "", 1).await, Ok(vec![queue("mail.a")]));
+    Ok(())
+}
+
+pub(crate) async fn depths_tell_what_waits_what_is_delayed_and_which_is_oldest<R: BrokerRoom>(room: R) -> Outcome {
+    let broker = room.broker();
+    needs_inspect(&broker)?;
+    needs(broker.capabilities().delay.limit().is_some(), "delay = Unsupported")?;
+    let with = |label, priority, other| NewTask { priority, name: name(other), ..message(label) };
+    let delayed = NewTask { available_at: Some(later(room.now(), 60)), ..message("d") };
+    publish(&broker, &[with("a", 0, "work"), with("b", 9, "other"), with("c", 9, "work"), delayed]).await;
+    let depths = async |names: &[QueueName]| broker.inspect().expect("inspection").depths(names).await.expect("depths");
+    let found = depths(&[queue("q"), queue("none")]).await;
+    assert_eq!((found[0].waiting, found[0].delayed), (3, 1));
+    assert_eq!(found[0].oldest, Some(message("a").body), "whatever its priority");
+    assert_eq!(found[1], Depth::default());
+    let taken = take_names(&broker, &[name("work"), name("other")], 10).await;
+    let found = depths(&[queue("q")]).await.remove(0);
+    assert_eq!(found, Depth { waiting: 0, delayed: 1, oldest: None });
+    settle(&broker, &taken[0], Settle::Return { after: Duration::ZERO }).await;
+    assert_eq!(depths(&[queue("q")]).await[0].waiting, 1);
     Ok(())
 }

@@ -57,6 +57,8 @@ macro_rules! cases {
                 a_page_ends_at_its_limits
                 pages_are_stable_while_messages_come_and_go
                 looking_changes_nothing
+                queues_in_which_anything_waits_are_listed_by_name
+                depths_tell_what_waits_what_is_delayed_and_which_is_oldest
                 what_is_no_position_is_refused
                 bodies_are_recalled_wherever_they_stand
                 a_discarded_message_is_gone_wherever_it_stood

@@ -7,6 +7,7 @@ pub(crate) mod decisions;
 pub(crate) mod effects;
 pub(crate) mod endings;
 pub(crate) mod grants;
+pub(crate) mod pauses;
 pub(crate) mod sessions;
 pub(crate) mod sweep;
 
@@ -115,6 +116,12 @@ macro_rules! cases {
                 a_claim_that_lapsed_is_none_though_nobody_swept
                 many_claims_are_forgotten_in_bounded_steps
                 claims_survive_a_restart
+            );
+            crate::harness::cases!($room, ledger::pauses:
+                a_paused_queue_keeps_its_moment_until_it_is_resumed
+                pauses_survive_a_restart
+                live_leases_are_counted_by_queue
+                nobodys_grant_needs_neither_session_nor_mark
             );
             crate::harness::cases!($room, ledger::sweep:
                 an_undone_decision_is_never_forgotten

@@ -1,0 +1,229 @@
+//! What happened in each queue, as this replica saw it: totals since its start, and the last minute second by second.
+//!
+//! One look at the map and one short lock for each kind of event in a batch, nothing for each task.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::clock::Instant;
+use crate::ledger::Decision;
+use crate::task::{FailureReason, QueueName, Status};
+
+/// Queues that are counted one by one, some 2 KiB each; what happens in others is not counted.
+const QUEUES_MAX: usize = 1_000;
+/// Seconds that are remembered.
+const SECONDS: usize = 60;
+/// Kinds of events.
+const KINDS: usize = 8;
+
+/// What can happen in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Event {
+    /// A task was sent to it; no callback, no retry.
+    Sent,
+    /// A lease was offered to a worker.
+    Leased,
+    /// A task ended in SUCCESS.
+    Succeeded,
+    /// A task ended in FAILURE, purged ones aside.
+    Failed,
+    /// An attempt is followed by a retry.
+    Retried,
+    /// An attempt ended in a dead worker.
+    Lost,
+    /// A worker gave an attempt back.
+    Released,
+    /// A task was purged.
+    Purged,
+}
+
+impl Event {
+    /// What a decision is in its queue; `None`: it decides nothing.
+    pub(super) fn of(decision: &Decision) -> Option<Self> {
+        let state = &decision.effects.states.first()?.state;
+        match (state.status, state.reason) {
+            (Status::Success, _) => Some(Self::Succeeded),
+            (Status::Failure, FailureReason::Purged) => Some(Self::Purged),
+            (Status::Failure, _) => Some(Self::Failed),
+            (Status::Retry, _) => Some(Self::Retried),
+            (Status::Pending | Status::Received | Status::Started, _) => None,
+        }
+    }
+}
+
+/// Events per second over the last minute, as one replica saw them.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Rates {
+    /// Tasks sent; no callbacks, no retries.
+    pub sent: f64,
+    /// Leases offered.
+    pub leased: f64,
+    /// Tasks that ended in SUCCESS.
+    pub succeeded: f64,
+    /// Tasks that ended in FAILURE, purged ones aside.
+    pub failed: f64,
+    /// Attempts followed by a retry.
+    pub retried: f64,
+    /// Attempts that ended in dead workers.
+    pub lost: f64,
+    /// Attempts given back.
+    pub released: f64,
+    /// Tasks purged.
+    pub purged: f64,
+}
+
+/// The counters of all queues.
+#[derive(Debug)]
+pub(super) struct Traffic {
+    began: Instant,
+    queues: RwLock<HashMap<QueueName, Arc<Mutex<Counters>>>>,
+}
+
+#[derive(Debug)]
+struct Counters {
+    /// Something was sent to it since the start.
+    is_sent_to: bool,
+    /// The second of the last event, counted from the start.
+    second: u64,
+    /// The last seconds, each at its number modulo [`SECONDS`].
+    ring: [[u32; KINDS]; SECONDS],
+}
+
+impl Counters {
+    const EMPTY: Self = Self { is_sent_to: false, second: 0, ring: [[0; KINDS]; SECONDS] };
+
+    /// Goes on to a second, and forgets what is a minute older.
+    fn go_to(&mut self, second: u64) {
+        let steps = second.saturating_sub(self.second).min(SECONDS as u64);
+        for step in 0..steps {
+            self.ring[((second - step) % SECONDS as u64) as usize] = [0; KINDS];
+        }
+        self.second = self.second.max(second);
+    }
+
+    fn add(&mut self, event: Event, count: u64, second: u64) {
+        self.go_to(second);
+        self.is_sent_to |= event == Event::Sent;
+        let slot = &mut self.ring[(self.second % SECONDS as u64) as usize][event as usize];
+        *slot = slot.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+    }
+
+    fn rates(&mut self, second: u64) -> Rates {
+        self.go_to(second);
+        let rate = |event: Event| {
+            let sum: u64 = self.ring.iter().map(|counts| u64::from(counts[event as usize])).sum();
+            sum as f64 / SECONDS as f64
+        };
+        Rates {
+            sent: rate(Event::Sent),
+            leased: rate(Event::Leased),
+            succeeded: rate(Event::Succeeded),
+            failed: rate(Event::Failed),
+            retried: rate(Event::Retried),
+            lost: rate(Event::Lost),
+            released: rate(Event::Released),
+            purged: rate(Event::Purged),
+        }
+    }
+}
+
+impl Traffic {
+    /// Nothing has happened before `now`.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { began: now, queues: RwLock::default() }
+    }
+
+    fn second(&self, now: Instant) -> u64 {
+        now.duration_since(self.began).as_secs()
+    }
+
+    /// Counts events of one kind in one queue.
+    pub(super) fn count(&self, queue: &QueueName, event: Event, count: u64, now: Instant) {
+        if count == 0 {
+            return;
+        }
+        let known = self.queues.read().get(queue).cloned();
+        let counters = match known {
+            Some(counters) => counters,
+            None => {
+                let mut queues = self.queues.write();
+                if queues.len() >= QUEUES_MAX && !queues.contains_key(queue) {
+                    return;
+                }
+                queues.entry(queue.clone()).or_insert_with(|| Arc::new(Mutex::new(Counters::EMPTY))).clone()
+            }
+        };
+        counters.lock().add(event, count, self.second(now));
+    }
+
+    /// Counts what a batch came to.
+    pub(super) fn add(&self, tally: Tally, now: Instant) {
+        for ((queue, event), count) in tally.0 {
+            self.count(&queue, event, count, now);
+        }
+    }
+
+    /// The rates of a queue; `None`: nothing was counted in it.
+    pub(super) fn rates(&self, queue: &QueueName, now: Instant) -> Option<Rates> {
+        let counters = self.queues.read().get(queue).cloned()?;
+        Some(counters.lock().rates(self.second(now)))
+    }
+
+    /// Whether something was sent to the queue since the start.
+    pub(super) fn is_sent_to(&self, queue: &QueueName) -> bool {
+        self.queues.read().get(queue).is_some_and(|counters| counters.lock().is_sent_to)
+    }
+
+    /// The queues to which something was sent since the start.
+    pub(super) fn sent_to(&self) -> Vec<QueueName> {
+        let queues = self.queues.read();
+        queues.iter().filter(|(_, counters)| counters.lock().is_sent_to).map(|(queue, _)| queue.clone()).collect()
+    }
+}
+
+/// What happened in one batch, before it is counted.
+#[derive(Debug, Default)]
+pub(super) struct Tally(HashMap<(QueueName, Event), u64>);
+
+impl Tally {
+    /// One event.
+    pub(super) fn add(&mut self, queue: &QueueName, event: Event) {
+        *self.0.entry((queue.clone(), event)).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn rates_are_those_of_the_last_minute() {
+        let start = Instant::now();
+        let traffic = Traffic::new(start);
+        let queue = QueueName::trusted("q");
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(traffic.rates(&queue, at(0)), None);
+        traffic.count(&queue, Event::Sent, 60, at(5));
+        traffic.count(&queue, Event::Leased, 30, at(30));
+        let rates = traffic.rates(&queue, at(59)).unwrap();
+        assert_eq!((rates.sent, rates.leased), (1.0, 0.5));
+        let rates = traffic.rates(&queue, at(65)).unwrap();
+        assert_eq!((rates.sent, rates.leased), (0.0, 0.5), "the first is a minute old");
+        assert_eq!(traffic.rates(&queue, at(1_000)), Some(Rates::default()));
+        assert!(traffic.is_sent_to(&queue));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_number_of_queues_is_bounded() {
+        let now = Instant::now();
+        let traffic = Traffic::new(now);
+        for n in 0..=QUEUES_MAX {
+            traffic.count(&QueueName::trusted(format!("q{n}")), Event::Sent, 1, now);
+        }
+        assert_eq!(traffic.sent_to().len(), QUEUES_MAX);
+    }
+}
