@@ -18,6 +18,9 @@ use crate::task::{FencingToken, LeaseId, MessageKey, SessionId, TaskId};
 // Records forgotten in one call of `sweep`.
 const SWEEP_MAX: usize = 1_000;
 
+// Dead tasks forgotten in one call of `sweep_dead`: as many as in the embedded room.
+const SWEEP_DEAD_MAX: usize = 100;
+
 /// A ledger in memory. Several services may share one: they are then replicas on one store.
 #[derive(Debug)]
 pub struct Ledger {
@@ -250,6 +253,17 @@ impl State {
         }
         past.len()
     }
+
+    fn sweep_dead(&mut self, before: WallTime) -> usize {
+        let past = self.dead.values().filter(|dead| dead.at < before);
+        let mut past: Vec<(WallTime, MessageKey)> = past.map(|dead| (dead.at, dead.message.clone())).collect();
+        past.sort();
+        past.truncate(SWEEP_DEAD_MAX);
+        for (_, message) in &past {
+            self.dead.remove(message);
+        }
+        past.len()
+    }
 }
 
 #[async_trait]
@@ -409,6 +423,10 @@ impl super::Ledger for Ledger {
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
         Ok(self.lock().sweep(now))
+    }
+
+    async fn sweep_dead(&self, before: WallTime) -> Result<usize, StoreError> {
+        Ok(self.lock().sweep_dead(before))
     }
 
     fn notices(&self) -> &dyn Notices {

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::earlier::Earlier;
 use super::outcome::message_of;
 use super::types::Submission;
 use super::{Service, envelope};
@@ -60,8 +61,13 @@ impl Service {
             return tasks.iter().map(|_| Err(full())).collect();
         };
         let now = self.inner.clock.wall();
+        let named: Vec<TaskId> = tasks.iter().filter_map(|task| task.id.clone()).collect();
+        let mut earlier = match self.earlier(&named, now).await {
+            Ok(earlier) => earlier,
+            Err(error) => return tasks.iter().map(|_| Err(error.clone().into())).collect(),
+        };
         let prepared: Vec<Result<(StateWrite, NewTask), Error>> =
-            tasks.into_iter().map(|task| self.prepare(task, now)).collect();
+            tasks.into_iter().map(|task| self.prepare(task, now, &mut earlier)).collect();
         let good: Vec<(StateWrite, NewTask)> = prepared.iter().filter_map(|p| p.as_ref().ok()).cloned().collect();
         self.inner.failpoints.reach(Point::SendChecked).await;
         let mut answers = Vec::with_capacity(good.len());
@@ -69,6 +75,10 @@ impl Service {
             answers.extend(self.write_new(chunk, now).await);
         }
         self.inner.failpoints.reach(Point::SendPublished).await;
+        let is_definite = |answer: &Result<(), StoreError>| matches!(answer, Err(error) if !matches!(error, StoreError::OutcomeUnknown { .. }));
+        let failed = good.iter().zip(&answers).filter(|(_, answer)| is_definite(answer));
+        let failed: Vec<TaskId> = failed.map(|((_, task), _)| task.task.clone()).collect();
+        self.put_back(earlier, &failed, now).await;
         let mut answers = answers.into_iter();
         prepared
             .into_iter()
@@ -117,7 +127,7 @@ impl Service {
         answers
     }
 
-    fn prepare(&self, task: Submission, now: WallTime) -> Result<(StateWrite, NewTask), Error> {
+    fn prepare(&self, task: Submission, now: WallTime, earlier: &mut Earlier) -> Result<(StateWrite, NewTask), Error> {
         let broker = &self.inner.guarantees.broker;
         let settings = &self.inner.settings();
         let priority = task.priority;
@@ -138,7 +148,8 @@ impl Service {
                 return Err(Error::LimitExceeded { field: "eta".into(), limit, actual, unit: "seconds" });
             }
         }
-        let (state, new) = message_of(signature, MessageKey::generate(), now, self.next_generation(now), settings);
+        let generation = earlier.following(&TaskId::trusted(signature.uuid.as_str()), self.next_generation(now));
+        let (state, new) = message_of(signature, MessageKey::generate(), now, generation, settings);
         let limit = settings.task_bytes_max.min(broker.body_bytes_max);
         if new.body.len() > limit {
             let (limit, actual) = (limit as u64, new.body.len() as u64);

@@ -203,6 +203,10 @@ impl Ledger for Gated {
         self.room.sweep(now).await
     }
 
+    async fn sweep_dead(&self, before: WallTime) -> Result<usize, StoreError> {
+        self.room.sweep_dead(before).await
+    }
+
     fn notices(&self) -> &dyn Notices {
         self.room.notices()
     }
