@@ -60,7 +60,7 @@ async fn a_task_that_is_sent_again_after_the_clock_was_stepped_back_begins_anew(
     for world in [World::new(), World::fused()] {
         let replica = world.replica();
         replica.send(task("a", "a")).await;
-        let mut worker = Worker::attach(&replica.service, "w", &["a"], 1).await;
+        let mut worker = Worker::attach(&replica.service, "w", &["a"], 10).await;
         let lease = worker.lease().await;
         assert_eq!(worker.report(&lease, success("")).await, Verdict::Recorded);
         let before = replica.end("a").await;
@@ -75,7 +75,7 @@ async fn a_task_that_is_sent_again_after_the_clock_was_stepped_back_begins_anew(
         let again = second.state("a").await;
         assert_eq!(again.status, Status::Pending);
         assert_eq!(again.generation, before.generation + 2, "each sending is later than the one before");
-        let mut worker = Worker::attach(&second.service, "w", &["a"], 1).await;
+        let mut worker = Worker::attach(&second.service, "w", &["a"], 10).await;
         let lease = worker.lease().await;
         worker.report(&lease, success("first")).await;
         let lease = worker.lease().await;
