@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Span, within};
 
+const DAY_SECONDS: u64 = 86_400;
+
 /// How long workers may be silent, and what follows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +28,9 @@ pub struct Leases {
     /// True: tasks that end in FAILURE are set aside too, with their body, until they are requeued or deleted: they take
     /// room on disk as long. Those whose workers died, and bodies that are no task, always are. Default false. Since 0.1.
     pub keep_failed: bool,
+    /// A task that was set aside, and neither requeued nor deleted, is forgotten this long after: 1 min to 3650 d. Default
+    /// 30 d. Live. Since 0.1.
+    pub dead_expire_in: Span,
 }
 
 impl Default for Leases {
@@ -37,6 +42,7 @@ impl Default for Leases {
             cancel_grace: Span::seconds(10),
             lost_max: 3,
             keep_failed: false,
+            dead_expire_in: Span::seconds(30 * DAY_SECONDS),
         }
     }
 }
@@ -54,6 +60,8 @@ impl Leases {
             within(key, span, Span::seconds(0), Span::seconds(3600))?;
         }
         within("leases.cancel_grace", self.cancel_grace, Span::seconds(0), Span::seconds(3600))?;
+        let (least, most) = (Span::seconds(60), Span::seconds(3650 * DAY_SECONDS));
+        within("leases.dead_expire_in", self.dead_expire_in, least, most)?;
         within("leases.lost_max", self.lost_max, 1, 1000)
     }
 }

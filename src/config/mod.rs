@@ -205,6 +205,7 @@ impl Config {
             cancel_grace: self.leases.cancel_grace.into(),
             lost_max: self.leases.lost_max,
             keep_failed: self.leases.keep_failed,
+            dead_expire_in: self.leases.dead_expire_in.into(),
             task_bytes_max: self.limits.task_bytes_max,
             result_bytes_max: self.limits.result_bytes_max,
             message_bytes_max: self.limits.message_bytes_max,

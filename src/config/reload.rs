@@ -16,8 +16,9 @@ pub const PERIOD: Duration = Duration::from_secs(10);
 ///
 /// The others stay as they were until the next start: what clients were told when they came (intervals of leases, the default
 /// queue), and what is part of open connections and files.
-const LIVE: [&str; 17] = [
+const LIVE: [&str; 18] = [
     "leases.cancel_grace",
+    "leases.dead_expire_in",
     "leases.lost_max",
     "limits.args_max",
     "limits.batch_max",

@@ -19,6 +19,9 @@ use crate::task::{FencingToken, LeaseId, MessageKey, QueueName, SessionId, TaskI
 // Records forgotten in one call of `sweep`.
 const SWEEP_MAX: usize = 1_000;
 
+// Dead tasks forgotten in one call of `sweep_dead`: as many as in the embedded room.
+const SWEEP_DEAD_MAX: usize = 100;
+
 /// A ledger in memory. Several services may share one: they are then replicas on one store.
 #[derive(Debug)]
 pub struct Ledger {
@@ -265,6 +268,17 @@ impl State {
         past.len() + lapsed.len()
     }
 
+    fn sweep_dead(&mut self, before: WallTime) -> usize {
+        let past = self.dead.values().filter(|dead| dead.at < before);
+        let mut past: Vec<(WallTime, MessageKey)> = past.map(|dead| (dead.at, dead.message.clone())).collect();
+        past.sort();
+        past.truncate(SWEEP_DEAD_MAX);
+        for (_, message) in &past {
+            self.dead.remove(message);
+        }
+        past.len()
+    }
+
     pub(crate) fn claim(&mut self, claim: &Claim, step: Step) -> Claimed {
         let under = |name: Option<ClaimName>| name.and_then(|name| self.claims.get(&name).cloned());
         let (answer, writes) = claim.judge(under(claim.request_name()), under(claim.key_name()), step);
@@ -503,6 +517,10 @@ impl super::Ledger for Ledger {
 
     fn claims(&self) -> &dyn Claims {
         self
+    }
+
+    async fn sweep_dead(&self, before: WallTime) -> Result<usize, StoreError> {
+        Ok(self.lock().sweep_dead(before))
     }
 
     fn notices(&self) -> &dyn Notices {

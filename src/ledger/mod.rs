@@ -404,6 +404,10 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     /// Names of sends.
     fn claims(&self) -> &dyn claim::Claims;
 
+    /// Forgets dead tasks that were set aside before `before`, oldest first, a bounded amount; answers how much. 0: nothing
+    /// was left to forget.
+    async fn sweep_dead(&self, before: WallTime) -> Result<usize, StoreError>;
+
     /// Word between replicas. Lossy: whoever listens re-reads.
     fn notices(&self) -> &dyn Notices;
 }

@@ -223,6 +223,8 @@ impl Service {
         mode: Mode,
     ) -> Result<Vec<Changed>, Error> {
         let now = self.inner.clock.wall();
+        let ids: Vec<TaskId> = found.iter().filter_map(|(_, dead)| dead.as_ref().map(|d| d.task.clone())).collect();
+        let mut earlier = self.earlier(&ids, now).await?;
         let mut changed = Vec::with_capacity(found.len());
         let mut begin = Vec::new();
         let mut positions = Vec::new();
@@ -234,7 +236,9 @@ impl Service {
                     positions.push(changed.len());
                     // Greater than the old sending's, even if the clock was stepped back since.
                     let least = envelope::generation(&opened.signature).saturating_add(1);
-                    begin.push((message.clone(), self.next_generation(now).max(least)));
+                    let next = self.next_generation(now).max(least);
+                    let task = dead.as_ref().map(|dead| &dead.task);
+                    begin.push((message.clone(), task.map_or(next, |task| earlier.following(task, next))));
                     Outcome::Done
                 }
             };
@@ -258,16 +262,23 @@ impl Service {
         }
         self.inner.failpoints.reach(Point::RequeueBegun).await;
         let mut done = Vec::with_capacity(forget.len());
-        let mut failure = None;
+        let (mut failure, mut failed) = (None, Vec::new());
         let batch_max = self.inner.guarantees.broker.batch_max.get();
         for (items, messages) in sends.chunks(batch_max).zip(forget.chunks(batch_max)) {
-            for (answer, message) in self.write_new(items, now).await.into_iter().zip(messages) {
+            let answers = self.write_new(items, now).await;
+            for ((answer, message), (_, task)) in answers.into_iter().zip(messages).zip(items) {
                 match answer {
                     Ok(()) => done.push(message.clone()),
-                    Err(error) => failure = Some(error),
+                    Err(error) => {
+                        if !matches!(error, StoreError::OutcomeUnknown { .. }) {
+                            failed.push(task.task.clone());
+                        }
+                        failure = Some(error);
+                    }
                 }
             }
         }
+        self.put_back(earlier, &failed, now).await;
         self.inner.failpoints.reach(Point::RequeuePublished).await;
         if !done.is_empty() {
             self.inner.stores.ledger.forget_dead(&done).await?;

@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::earlier::Earlier;
 use super::outcome::message_of;
 use super::traffic::{self, Tally};
 use super::types::{Sent, Submission};
@@ -45,6 +46,11 @@ impl Drop for Sending<'_> {
     }
 }
 
+/// True if nothing was sent.
+fn is_definite(answer: &Result<Sent, Error>) -> bool {
+    matches!(answer, Err(Error::Store(error)) if !matches!(error, StoreError::OutcomeUnknown { .. }))
+}
+
 impl Service {
     /// Accepts tasks as [`Service::submit`]; of each its id alone.
     ///
@@ -69,16 +75,24 @@ impl Service {
             return tasks.iter().map(|_| Err(full())).collect();
         };
         let now = self.inner.clock.wall();
+        let ids: Vec<TaskId> = tasks.iter().filter_map(|task| task.id.clone()).collect();
+        let mut earlier = match self.earlier(&ids, now).await {
+            Ok(earlier) => earlier,
+            Err(error) => return tasks.iter().map(|_| Err(error.clone().into())).collect(),
+        };
         // Those with a name and those without go each their way: a client names all of its sends, or none.
-        let (mut plain, mut named) = (Vec::new(), Vec::new());
+        let (mut plain, mut named, mut ids_of_named) = (Vec::new(), Vec::new(), Vec::new());
         let prepared: Vec<Result<bool, Error>> = tasks
             .into_iter()
             .map(|task| {
                 let name = claims::name_of(&task);
-                let (state, message) = self.prepare(task, now)?;
+                let (state, message) = self.prepare(task, now, &mut earlier)?;
                 let is_named = name.is_some();
                 match name {
-                    Some(name) => named.push(self.claim_of(name, state, message, now)),
+                    Some(name) => {
+                        ids_of_named.push(message.task.clone());
+                        named.push(self.claim_of(name, state, message, now));
+                    }
                     None => plain.push((state, message)),
                 }
                 Ok(is_named)
@@ -98,6 +112,10 @@ impl Service {
             of_named.extend(self.send_named(std::mem::replace(&mut named, rest), now).await);
         }
         self.inner.failpoints.reach(Point::SendPublished).await;
+        let ids = plain.iter().map(|(_, message)| &message.task).chain(&ids_of_named);
+        let failed = ids.zip(of_plain.iter().chain(&of_named)).filter(|(_, answer)| is_definite(answer));
+        let failed: Vec<TaskId> = failed.map(|(id, _)| id.clone()).collect();
+        self.put_back(earlier, &failed, now).await;
         let (mut of_plain, mut of_named) = (of_plain.into_iter(), of_named.into_iter());
         let missing = || Err(Error::Invariant("a store answered for fewer items than it was given".into()));
         prepared
@@ -168,7 +186,7 @@ impl Service {
         }
     }
 
-    fn prepare(&self, task: Submission, now: WallTime) -> Result<(StateWrite, NewTask), Error> {
+    fn prepare(&self, task: Submission, now: WallTime, earlier: &mut Earlier) -> Result<(StateWrite, NewTask), Error> {
         let broker = &self.inner.guarantees.broker;
         let settings = &self.inner.settings();
         let priority = task.priority;
@@ -189,7 +207,8 @@ impl Service {
                 return Err(Error::LimitExceeded { field: "eta".into(), limit, actual, unit: "seconds" });
             }
         }
-        let (state, new) = message_of(signature, MessageKey::generate(), now, self.next_generation(now), settings);
+        let generation = earlier.following(&TaskId::trusted(signature.uuid.as_str()), self.next_generation(now));
+        let (state, new) = message_of(signature, MessageKey::generate(), now, generation, settings);
         let limit = settings.task_bytes_max.min(broker.body_bytes_max);
         if new.body.len() > limit {
             let (limit, actual) = (limit as u64, new.body.len() as u64);

@@ -2,7 +2,8 @@
 //!
 //! Sees brokers, ledgers and backends only as traits. Knows no protocol.
 //!
-//! - `enqueue`: accepting tasks; `claims`: those whose sender named them. `dispatch`: whom a task goes to. `sessions`,
+//! - `enqueue`: accepting tasks; `claims`: those whose sender named them; `earlier`: ids that were sent before. `dispatch`:
+//!   whom a task goes to. `sessions`,
 //!   `attachment`, `slots`, `share`: who is there, credit and fairness.
 //! - `worker`, `unary`: streams and single calls of workers. `hands`: what this replica holds.
 //! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
@@ -28,6 +29,7 @@ mod cancel;
 mod claims;
 pub mod dead;
 mod dispatch;
+mod earlier;
 mod enqueue;
 mod envelope;
 mod expiry;
@@ -50,7 +52,7 @@ mod worker;
 
 use crate::backend::Backend;
 use crate::broker::Broker;
-use crate::clock::{Clock, Instant};
+use crate::clock::{Clock, Instant, WallTime};
 use crate::error::Error;
 use crate::failpoint::Failpoints;
 use crate::fused::Fused;
@@ -309,8 +311,13 @@ async fn sweep(inner: Arc<Inner>) {
         tokio::time::sleep(SWEEP_PERIOD).await;
         loop {
             let now = inner.clock.wall();
+            let dead_before = WallTime(now.0.saturating_sub(inner.settings().dead_expire_in.as_nanos() as u64));
             let swept = async {
-                Ok::<_, Error>(inner.stores.ledger.sweep(now).await? + inner.stores.backend.sweep(now).await?)
+                let dead = inner.stores.ledger.sweep_dead(dead_before).await?;
+                if dead > 0 {
+                    tracing::info!(tasks = dead, "dead tasks are forgotten that nobody requeued in their time");
+                }
+                Ok::<_, Error>(dead + inner.stores.ledger.sweep(now).await? + inner.stores.backend.sweep(now).await?)
             };
             match swept.await {
                 Ok(0) => break,

@@ -36,20 +36,33 @@ const REPAIR_PERIOD: Duration = Duration::from_secs(1);
 const REPAIR_MAX: usize = 256;
 
 impl Service {
-    /// Records outcomes; one verdict each, in order. A verdict is given only once it is durable.
+    /// Records outcomes; one verdict each, in order. A verdict is given only once it is durable. Goes on to its end if the
+    /// caller goes away: half of it would leave a released task in hand that nobody returns.
     ///
     /// # Errors
     /// [`Error::Store`]: nothing is known to be recorded; report again.
     pub async fn report(&self, reports: Vec<Report>) -> Result<Vec<Verdict>, Error> {
-        let mut verdicts = Vec::with_capacity(reports.len());
-        for chunk in reports.chunks(BATCH_MAX) {
-            verdicts.extend(self.inner.settle(chunk).await?);
-        }
-        Ok(verdicts)
+        let (tell, told) = tokio::sync::oneshot::channel();
+        let inner = self.inner.clone();
+        self.inner.spawn(async move {
+            // An error says that the caller has gone.
+            let _ = tell.send(inner.settle_all(&reports).await);
+        });
+        let stopped =
+            || StoreError::OutcomeUnknown { store: self.inner.guarantees.ledger, why: "the server stopped".into() };
+        Ok(told.await.unwrap_or_else(|_| Err(stopped()))?)
     }
 }
 
 impl Inner {
+    async fn settle_all(self: &Arc<Self>, reports: &[Report]) -> Result<Vec<Verdict>, StoreError> {
+        let mut verdicts = Vec::with_capacity(reports.len());
+        for chunk in reports.chunks(BATCH_MAX) {
+            verdicts.extend(self.settle(chunk).await?);
+        }
+        Ok(verdicts)
+    }
+
     /// Decides a batch of reports.
     pub(super) async fn settle(self: &Arc<Self>, reports: &[Report]) -> Result<Vec<Verdict>, StoreError> {
         self.failpoints.reach(Point::SettleReported).await;
@@ -81,12 +94,14 @@ impl Inner {
             self.failpoints.reach(Point::ReleaseEnded).await;
             for (i, verdict) in releasing.into_iter().zip(answers) {
                 verdicts[i] = verdict;
-                self.hands.set_ending(&reports[i].lease, false);
+                // What is returned leaves the hands still marked: between the two somebody might return it undelayed.
                 if verdict == Verdict::Recorded {
                     if let Some(hand) = hands.get(&reports[i].lease) {
                         self.traffic.count(&hand.lease.queue, traffic::Event::Released, 1, self.clock.now());
                     }
                     self.return_released(&reports[i], hands.get(&reports[i].lease)).await;
+                } else {
+                    self.hands.set_ending(&reports[i].lease, false);
                 }
             }
         }

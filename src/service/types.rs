@@ -346,6 +346,8 @@ pub struct Settings {
     pub lost_max: u32,
     /// Tasks that end in FAILURE are set aside too.
     pub keep_failed: bool,
+    /// Tasks set aside are forgotten this long after.
+    pub dead_expire_in: Duration,
     /// Largest task as encoded, bytes.
     pub task_bytes_max: usize,
     /// Largest results as encoded, bytes.
@@ -393,6 +395,7 @@ impl Default for Settings {
             cancel_grace: Duration::from_secs(10),
             lost_max: 3,
             keep_failed: false,
+            dead_expire_in: Duration::from_secs(30 * 86400),
             task_bytes_max: 1 << 20,
             result_bytes_max: 1 << 20,
             message_bytes_max: 4 << 20,

@@ -73,21 +73,3 @@ fn a_worker_paused_beyond_its_lease_is_superseded() {
     assert_eq!(checker::count(&paused.file, "verdict:Recorded"), 0);
     assert!(findings(&[&other]).ended_twice.is_empty());
 }
-
-#[test]
-fn a_server_paused_for_three_lease_times_takes_nothing_from_the_living() {
-    let server = Server::start(&[]);
-    let worker = Program::worker(&server, "worker", 4);
-    for i in 0..4 {
-        send(&server, &format!("long-{i}"), 12_000);
-    }
-    until("the starts", DONE_MAX, || (checker::count(&worker.file, "start") == 4).then_some(()));
-    let rival = Program::worker(&server, "rival", 4);
-    server.signal(Signal::STOP);
-    let paused = super::processes::now();
-    until("three lease times", DONE_MAX, || (super::processes::now() - paused > 6_000_000_000).then_some(()));
-    server.signal(Signal::CONT);
-    until("the verdicts", DONE_MAX, || (checker::count(&worker.file, "verdict:Recorded") == 4).then_some(()));
-    let findings = findings(&[&worker, &rival]);
-    assert_eq!((findings.begun, findings.again), (4, 0), "{findings:?}");
-}

@@ -7,7 +7,9 @@
 mod arrows;
 mod backup;
 mod checker;
+mod clock;
 mod disk;
 mod leases;
+mod pause;
 mod processes;
 mod witness;

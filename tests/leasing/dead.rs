@@ -310,3 +310,16 @@ async fn a_server_that_stops_requeues_nothing() {
     assert_eq!(change(&replica, all(10), REQUEUE).await, Err(Error::Draining));
     assert_eq!(world.dead().await.len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_task_is_forgotten_after_its_time_and_not_before() {
+    let mut world = keeping(World::new());
+    world.settings.dead_expire_in = Duration::from_secs(3_600);
+    let replica = world.replica();
+    let mut worker = Worker::attach(&replica.service, "w", &["a"], 10).await;
+    die(&replica, &mut worker, 1).await;
+    tokio::time::sleep(Duration::from_secs(3_590)).await;
+    assert_eq!(world.dead().await.len(), 1);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(world.dead().await, []);
+}

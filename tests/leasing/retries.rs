@@ -7,6 +7,7 @@ use lineshaft::ledger::Verdict;
 use lineshaft::service::types::{Outcome, Settings, Submission};
 use lineshaft::task::{Arg, ArgValue, FailureReason, Status};
 
+use crate::gated::Call;
 use crate::worker::{Worker, failure, release, report, success};
 use crate::world::{Replica, World, queue, rest, task};
 
@@ -110,6 +111,22 @@ async fn a_released_task_waits_as_long_as_its_worker_said() {
     let again = worker.offer_within(2 * SECOND).await.expect("comes");
     assert_eq!((again.attempt, again.signature.uuid.as_str()), (1, "b"));
     assert_eq!(replica.service.report(vec![report(&lease, release(20 * SECOND))]).await, Ok(vec![Verdict::Superseded]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_whose_caller_has_gone_is_carried_out_with_its_delay() {
+    let world = World::new();
+    let replica = world.replica();
+    replica.send(task("a", "a")).await;
+    let mut worker = Worker::attach(&replica.service, "w", &["a"], 100).await;
+    let lease = worker.lease().await;
+    world.gate.shut(Call::Release);
+    let call = replica.service.report(vec![report(&lease, release(20 * SECOND))]);
+    assert!(tokio::time::timeout(SECOND, call).await.is_err(), "it waits for the ledger, and is given up");
+    world.gate.open(Call::Release);
+    assert!(worker.offer_within(18 * SECOND).await.is_none());
+    let again = worker.offer_within(4 * SECOND).await.expect("comes");
+    assert_eq!(again.attempt, 1);
 }
 
 #[tokio::test(start_paused = true)]

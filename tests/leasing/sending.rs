@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lineshaft::clock::{Clock, WallTime};
 use lineshaft::error::{Error, StoreError};
 use lineshaft::ledger::Verdict;
 use lineshaft::service::types::{Settings, Submission};
@@ -52,6 +53,51 @@ async fn a_task_that_is_sent_again_begins_anew() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     replica.send(task("a", "a")).await;
     assert_eq!(replica.state("a").await.status, Status::Pending, "sent again, it begins anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_sent_again_after_the_clock_was_stepped_back_begins_anew() {
+    for world in [World::new(), World::fused()] {
+        let replica = world.replica();
+        replica.send(task("a", "a")).await;
+        let mut worker = Worker::attach(&replica.service, "w", &["a"], 10).await;
+        let lease = worker.lease().await;
+        assert_eq!(worker.report(&lease, success("")).await, Verdict::Recorded);
+        let before = replica.end("a").await;
+        drop(worker);
+        replica.crash();
+        world.clock.step_to(WallTime(world.clock.wall().0 - HOUR.as_nanos() as u64));
+        // Another process, which has not given later generations itself.
+        let second = world.replica();
+        for answer in second.service.send(vec![task("a", "a"), task("a", "a")]).await {
+            assert_eq!(answer, Ok(TaskId::trusted("a")));
+        }
+        let again = second.state("a").await;
+        assert_eq!(again.status, Status::Pending);
+        assert_eq!(again.generation, before.generation + 2, "each sending is later than the one before");
+        let mut worker = Worker::attach(&second.service, "w", &["a"], 10).await;
+        let lease = worker.lease().await;
+        worker.report(&lease, success("first")).await;
+        let lease = worker.lease().await;
+        worker.report(&lease, success("second")).await;
+        assert_eq!(second.end("a").await.generation, again.generation);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_was_definitely_not_sent_again_keeps_its_earlier_state() {
+    let world = World::new();
+    let replica = world.replica();
+    replica.send(task("a", "a")).await;
+    let mut worker = Worker::attach(&replica.service, "w", &["a"], 1).await;
+    let lease = worker.lease().await;
+    assert_eq!(worker.report(&lease, success("")).await, Verdict::Recorded);
+    let before = replica.end("a").await;
+    rest().await;
+    world.broker_switch.set(Mode::Unavailable);
+    let answer = replica.try_send(task("a", "a")).await;
+    assert!(matches!(answer, Err(Error::Store(StoreError::Unavailable { .. }))), "{answer:?}");
+    assert_eq!(replica.state("a").await, before);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@
 # One cargo profile, `release`, for all of it: the dependencies are compiled once for the program and its tests, and
 # checked once for the lints and the documentation.
 
-prepare grpcurl cargo_deny buf hadolint shellcheck docker_compose
+prepare grpcurl cargo_deny buf hadolint shellcheck docker_compose faketime
 
 counted "the test runner itself" tests/lib/selftest.sh
 step "cargo fmt" cargo fmt --all --check
@@ -30,6 +30,12 @@ rust_tests "unit and integration tests" cargo test --release --workspace --locke
     --lib --bins --examples "${core_parallel[@]+"${core_parallel[@]}"}"
 rust_tests "examples in the documentation" cargo test --release --workspace --locked --no-fail-fast --doc
 if ((${#core_serial[@]} > 0)); then
+    # The tests of a stepped clock say that they are skipped where this is not set.
+    if need faketime; then
+        export LINESHAFT_TEST_FAKETIME=$FAKETIME_LIB
+    else
+        skip "a stepped clock" "libfaketime is not here, and installing it takes apt-get and root" 4
+    fi
     rust_tests "fault tests" cargo test --release --workspace --locked --no-fail-fast "${core_serial[@]}" -- --test-threads=1
 fi
 

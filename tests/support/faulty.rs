@@ -334,6 +334,10 @@ impl Ledger for Faulty<dyn Ledger> {
         self
     }
 
+    async fn sweep_dead(&self, before: WallTime) -> Result<usize, StoreError> {
+        write!(self, self.room.sweep_dead(before))
+    }
+
     fn notices(&self) -> &dyn Notices {
         self.room.notices()
     }

@@ -224,6 +224,10 @@ impl Ledger for Gated {
         self.room.claims()
     }
 
+    async fn sweep_dead(&self, before: WallTime) -> Result<usize, StoreError> {
+        self.room.sweep_dead(before).await
+    }
+
     fn notices(&self) -> &dyn Notices {
         self.room.notices()
     }

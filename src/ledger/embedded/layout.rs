@@ -29,6 +29,9 @@ pub(super) const UNDONE: Table = Table::new("undone");
 pub(super) const FORGET: Table = Table::new("forget");
 /// Message key → [`crate::ledger::record::DeadRecord`].
 pub(super) const DEAD: Table = Table::new("dead");
+/// When it was set aside, message key → nothing: dead tasks by age. An entry counts only while the dead task names the same
+/// time, so that nobody has to find it when the message is set aside anew.
+pub(super) const DEAD_AGES: Table = Table::new("dead ages");
 /// Task → generation, 8 bytes big endian: tasks marked as cancelled.
 pub(super) const CANCELS: Table = Table::new("cancels");
 /// `r` and a request id, or `k` and an idempotency key → [`crate::ledger::record::ClaimRecord`].
@@ -141,7 +144,7 @@ pub(super) fn indexed(key: &[u8], value: &[u8]) -> Result<Indexed, StoreError> {
     read().ok_or_else(|| malformed(LEASES, key))
 }
 
-/// The key of a message at a time, in [`UNDONE`] and [`FORGET`].
+/// The key of a message at a time, in [`UNDONE`], [`FORGET`] and [`DEAD_AGES`].
 pub(super) fn time_key(at: WallTime, message: &MessageKey) -> Vec<u8> {
     [&at.0.to_be_bytes(), message.as_str().as_bytes()].concat()
 }

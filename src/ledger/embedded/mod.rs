@@ -236,6 +236,16 @@ impl super::Ledger for Ledger {
         self
     }
 
+    async fn sweep_dead(&self, before: WallTime) -> Result<usize, StoreError> {
+        loop {
+            let swept = self.engine.write(move |txn| dead::sweep_in(txn, before)).await?;
+            // A job may meet entries of tasks that were set aside anew; 0 must mean that nothing is left.
+            if swept.forgotten > 0 || !swept.is_unfinished {
+                return Ok(swept.forgotten);
+            }
+        }
+    }
+
     fn notices(&self) -> &dyn Notices {
         &*self.notices
     }

@@ -1,9 +1,10 @@
 //! Dead tasks: found, requeued, forgotten.
 
+use lineshaft::clock::WallTime;
 use lineshaft::ledger::DeadTask;
 
 use crate::broker::restart::reopen;
-use crate::harness::Outcome;
+use crate::harness::{Outcome, START};
 use crate::make::*;
 use crate::room::LedgerRoom;
 
@@ -55,5 +56,46 @@ pub(crate) async fn a_requeue_that_was_begun_survives_a_restart<R: LedgerRoom>(r
     let room = reopen(room).await?;
     assert_eq!(room.ledger().dead(None, 10).await, Ok(vec![begun("a", 7)]));
     assert_eq!(room.ledger().begin_requeue(&[(key("a"), 8)]).await, Ok(vec![Some(begun("a", 7))]));
+    Ok(())
+}
+
+fn aged(label: &str, seconds: u64) -> DeadTask {
+    DeadTask { at: later(START, seconds), ..dead(label, "lost") }
+}
+
+pub(crate) async fn dead_tasks_are_forgotten_by_their_age_in_bounded_steps<R: LedgerRoom>(room: R) -> Outcome {
+    let ledger = room.ledger();
+    // The older the later in order of their keys.
+    let all: Vec<DeadTask> = (0..300).map(|n| aged(&format!("m{n:03}"), 300 - n)).collect();
+    ledger.bury(&all).await.expect("bury");
+    ledger.begin_requeue(&[(key("m299"), 7)]).await.expect("begin");
+    assert_eq!(ledger.forget_dead(&[key("m298")]).await, Ok(vec![true]));
+    let mut swept = Vec::new();
+    while let Ok(some @ 1..) = ledger.sweep_dead(later(START, 250)).await {
+        swept.push(some);
+    }
+    assert_eq!(swept.iter().sum::<usize>(), 248, "{swept:?}");
+    assert!(swept.len() > 1, "all at once");
+    let left = ledger.dead(None, 1_000).await.expect("dead");
+    assert_eq!(left, all[..51], "the moment itself is not before it");
+    Ok(())
+}
+
+pub(crate) async fn a_task_set_aside_anew_is_as_old_as_the_last_time<R: LedgerRoom>(room: R) -> Outcome {
+    let ledger = room.ledger();
+    ledger.bury(&[aged("a", 1), aged("b", 1)]).await.expect("bury");
+    ledger.bury(&[aged("a", 9)]).await.expect("bury");
+    assert_eq!(ledger.sweep_dead(later(START, 5)).await, Ok(1));
+    assert_eq!(ledger.dead(None, 10).await, Ok(vec![aged("a", 9)]));
+    assert_eq!(ledger.sweep_dead(WallTime(u64::MAX)).await, Ok(1));
+    assert_eq!(ledger.sweep_dead(WallTime(u64::MAX)).await, Ok(0));
+    Ok(())
+}
+
+pub(crate) async fn the_age_of_a_dead_task_survives_a_restart<R: LedgerRoom>(room: R) -> Outcome {
+    room.ledger().bury(&[aged("a", 1), aged("b", 9)]).await.expect("bury");
+    let room = reopen(room).await?;
+    assert_eq!(room.ledger().sweep_dead(later(START, 5)).await, Ok(1));
+    assert_eq!(room.ledger().dead(None, 10).await, Ok(vec![aged("b", 9)]));
     Ok(())
 }

@@ -93,6 +93,9 @@ macro_rules! cases {
                 what_is_not_dead_is_neither_requeued_nor_forgotten
                 a_forgotten_dead_task_is_gone_and_the_others_stay
                 a_requeue_that_was_begun_survives_a_restart
+                dead_tasks_are_forgotten_by_their_age_in_bounded_steps
+                a_task_set_aside_anew_is_as_old_as_the_last_time
+                the_age_of_a_dead_task_survives_a_restart
             );
             crate::harness::cases!($room, ledger::cancels:
                 a_marked_task_is_granted_only_to_be_ended

@@ -228,6 +228,8 @@ impl Pair {
     async fn sweep(&self, step: Step, random: &mut Random) {
         let now = later(self.clock.wall(), *random.pick(&[0, 0, 100, 8 * 24 * 3_600]));
         step.agree(("sweep", now), self.model.sweep(now).await, self.room.sweep(now).await);
+        let before = *random.pick(&[START, later(START, 1)]);
+        step.agree(("dead", before), self.model.sweep_dead(before).await, self.room.sweep_dead(before).await);
     }
 
     /// Everything that only reads.
