@@ -49,7 +49,7 @@ mod worker;
 
 use crate::backend::Backend;
 use crate::broker::Broker;
-use crate::clock::{Clock, Instant};
+use crate::clock::{Clock, Instant, WallTime};
 use crate::error::Error;
 use crate::failpoint::Failpoints;
 use crate::fused::Fused;
@@ -204,6 +204,11 @@ impl Service {
         drop(current);
         // A dispatcher that waits for a slot may have one now, and shares have moved.
         inner.sessions.stir_all();
+    }
+
+    /// The wall clock of this replica now, for those who compare clocks.
+    pub fn wall(&self) -> WallTime {
+        self.inner.clock.wall()
     }
 
     /// What the stores promise.
