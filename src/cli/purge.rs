@@ -39,14 +39,17 @@ impl Command {
 
     async fn purge(self) -> Result<Exit, Failure> {
         let connection = self.remote.connect().await?;
+        let mut is_wanted = true;
         if !self.dry_run && !self.yes {
             let count = self.walk(&connection, true).await?;
-            if count > 0 && !confirm::ask(&format!("end {} of queue {:?}", tasks(count), self.queue))? {
+            // What comes after an empty count was never asked about.
+            is_wanted = count > 0;
+            if is_wanted && !confirm::ask(&format!("end {} of queue {:?}", tasks(count), self.queue))? {
                 output::remark("nothing was changed");
                 return Ok(Exit::Ok);
             }
         }
-        let count = self.walk(&connection, self.dry_run).await?;
+        let count = if is_wanted { self.walk(&connection, self.dry_run).await? } else { 0 };
         if self.remote.json {
             let queue = self.queue.as_str();
             let told = [("queue", queue.into()), ("purged", count.into()), ("dry_run", self.dry_run.into())];

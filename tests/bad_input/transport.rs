@@ -39,6 +39,41 @@ async fn bytes_that_are_no_message_and_methods_that_are_none_are_told_so() {
             Refusal::invalid("page_token"),
         ),
         (
+            "/lineshaft.v1.QueueService/ListQueues",
+            ListQueuesRequest { page_size: 1001, ..Default::default() }.encode_to_vec(),
+            Refusal::limit("page_size"),
+        ),
+        (
+            "/lineshaft.v1.QueueService/ListQueues",
+            ListQueuesRequest { page_token: "ff".into(), ..Default::default() }.encode_to_vec(),
+            Refusal::invalid("page_token"),
+        ),
+        (
+            "/lineshaft.v1.QueueService/ListQueues",
+            ListQueuesRequest { name_prefix: "x".repeat(201), ..Default::default() }.encode_to_vec(),
+            Refusal::limit("name_prefix"),
+        ),
+        (
+            "/lineshaft.v1.QueueService/PauseQueue",
+            PauseQueueRequest { queue: "x".repeat(201) }.encode_to_vec(),
+            Refusal::limit("queue"),
+        ),
+        (
+            "/lineshaft.v1.QueueService/PurgeQueue",
+            PurgeQueueRequest { queue: "q".into(), page_size: 1001, ..Default::default() }.encode_to_vec(),
+            Refusal::limit("page_size"),
+        ),
+        (
+            "/lineshaft.v1.QueueService/PurgeQueue",
+            PurgeQueueRequest { queue: "q".into(), page_token: "00ff".into(), ..Default::default() }.encode_to_vec(),
+            Refusal::invalid("page_token"),
+        ),
+        (
+            "/lineshaft.v1.QueueService/PurgeQueue",
+            PurgeQueueRequest { queue: "q".into(), page_token: "00".repeat(9), ..Default::default() }.encode_to_vec(),
+            Refusal::invalid("page_token"),
+        ),
+        (
             "/lineshaft.v1.QueueService/ListLeases",
             ListLeasesRequest { page_token: "00ff".into(), ..Default::default() }.encode_to_vec(),
             Refusal::invalid("page_token"),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use lineshaft::broker;
 use lineshaft::error::Error;
 use lineshaft::failpoint::{Action, Failpoints, Point};
+use lineshaft::ledger::{CancelMark, Ledger};
 use lineshaft::service::dead::Mode;
 use lineshaft::service::purge::{Purge, Purged};
 use lineshaft::service::types::{LeaseRequest, Submission};
@@ -256,4 +257,44 @@ async fn a_broker_that_cannot_be_looked_into_is_said_to_be_one_and_can_be_paused
     assert!(matches!(replica.service.queue(queue("q")).await, Err(Error::CapabilityMissing { .. })));
     assert!(matches!(replica.service.purge(all()).await, Err(Error::CapabilityMissing { .. })));
     assert!(replica.service.pause(queue("q")).await.expect("is paused").paused_at.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_task_is_counted_by_the_one_purge_that_ended_it() {
+    for world in [World::new(), World::fused()] {
+        let (first, second) = (world.replica(), world.replica());
+        first.send_many("a", 500).await;
+        let (one, other) = tokio::join!(purge(&first, all()), purge(&second, all()));
+        assert_eq!(one.count + other.count, 500);
+        is_empty(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_worker_takes_meanwhile_is_either_purged_or_done() {
+    for world in [World::new(), World::fused()] {
+        let replica = world.replica();
+        replica.send_many("a", 300).await;
+        let mut worker = Worker::attach(&replica.service, "w", &["a"], 100).await;
+        let (purged, offers) = tokio::join!(purge(&replica, all()), worker.all_offers());
+        assert_eq!(purged.count + offers.len() as u64, 300);
+        for lease in &offers {
+            worker.report(lease, success("")).await;
+            assert_eq!(replica.end(lease.signature.uuid.as_str()).await.status, Status::Success);
+        }
+        is_empty(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_is_cancelled_already_is_not_counted_as_purged() {
+    let world = World::new();
+    let replica = world.replica();
+    replica.send_many("a", 2).await;
+    let state = replica.state("a-0").await;
+    world.ledger.mark(&[CancelMark { task: state.task_id, generation: state.generation }]).await.expect("is marked");
+    assert_eq!(purge(&replica, all()).await.count, 1);
+    assert_eq!(replica.end("a-0").await.reason, FailureReason::Cancelled);
+    assert_eq!(replica.end("a-1").await.reason, FailureReason::Purged);
+    is_empty(&world).await;
 }

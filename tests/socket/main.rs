@@ -16,6 +16,7 @@ mod leases;
 mod listing;
 mod outcomes;
 mod pending;
+mod queues;
 mod resume;
 mod rooms;
 mod send;
@@ -42,6 +43,7 @@ macro_rules! room {
             crate::listing::cases!($open);
             crate::outcomes::cases!($open);
             crate::pending::cases!($open);
+            crate::queues::cases!($open);
             crate::resume::cases!($open);
             crate::send::cases!($open);
             crate::server::cases!($open);

@@ -196,7 +196,7 @@ impl super::Ledger for Ledger {
     }
 
     async fn leased(&self) -> Result<Vec<(QueueName, u64)>, StoreError> {
-        self.engine.read(|records| leases::counts(records))
+        self.engine.read(leases::counts)
     }
 
     async fn pause(&self, queues: &[QueueName], at: WallTime) -> Result<(), StoreError> {
@@ -210,7 +210,7 @@ impl super::Ledger for Ledger {
     }
 
     async fn paused(&self) -> Result<Vec<(QueueName, WallTime)>, StoreError> {
-        self.engine.read(|records| pauses::all(records))
+        self.engine.read(pauses::all)
     }
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
