@@ -478,3 +478,62 @@ fn the_demo_is_told_in_json_too() {
     assert!(ended.len() >= 5 && ended.iter().all(|event| event["as_expected"] == true), "{told}");
     assert_eq!(events.last().map(|event| &event["event"]), Some(&"finished".into()));
 }
+
+#[test]
+fn watched_tasks_are_printed_until_all_have_ended() {
+    let server = Server::start();
+    let (_worker, _) = server.work("echo", "cat");
+    let (_doomed, _) = server.work("doomed", "echo no luck >&2; exit 65");
+    let good = trimmed(&server.run(&["send", "echo", "7"]));
+    let states = server.json(&["watch", &good]);
+    assert_eq!(states.last().map(|state| &state["status"]), Some(&"SUCCESS".into()), "{states:?}");
+    let bad = trimmed(&server.run(&["send", "doomed"]));
+    let output = server.run(&["watch", &good, &bad]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stdout(&output).lines().any(|line| line == format!("{good}  SUCCESS  attempt 1  7")),
+        "{}",
+        stdout(&output)
+    );
+    assert!(stdout(&output).contains("no luck") && stderr(&output).contains("1 of 2 tasks failed"));
+    let waits = trimmed(&server.run(&["send", "nobody"]));
+    assert_eq!(server.run(&["watch", &waits, "--timeout", "100ms"]).status.code(), Some(5));
+}
+
+#[test]
+fn the_doctor_finds_what_waits_in_vain_and_who_is_away() {
+    let server = Server::start();
+    server.run(&["send", "nobody"]);
+    server.run(&["pause", "held"]);
+    let checks = server.json(&["doctor"]);
+    let level = |name: &str| checks.iter().find(|check| check["check"] == name).map(|check| check["level"].clone());
+    for good in ["configuration", "server", "encryption", "version", "clock", "stores"] {
+        assert_eq!(level(good), Some("ok".into()), "{good}: {checks:?}");
+    }
+    assert_eq!(level("workers"), Some("warn".into()), "{checks:?}");
+    let queues: Vec<&str> =
+        checks.iter().filter(|check| check["check"] == "queue").filter_map(|check| check["found"].as_str()).collect();
+    assert!(queues.iter().any(|found| found.contains("\"held\" is paused")), "{queues:?}");
+    assert!(queues.iter().any(|found| found.contains("nobody takes: nobody")), "{queues:?}");
+
+    let away = lineshaft(&["doctor", "--server", &nobody()]);
+    assert_eq!(away.status.code(), Some(1), "{}", stdout(&away));
+    assert!(stdout(&away).lines().any(|line| line.starts_with("fail  server")), "{}", stdout(&away));
+}
+
+#[test]
+fn shells_and_the_manual_know_every_command_but_the_hidden_ones() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = stdout(&lineshaft(&["completions", shell]));
+        assert!(script.contains("doctor") && script.contains("requeue"), "{shell}");
+        assert!(!script.contains("demo-worker") && !script.contains("bench-part"), "{shell}");
+    }
+    assert!(stdout(&lineshaft(&["man"])).contains("lineshaft"));
+    let dir = tempfile::tempdir().expect("a directory");
+    let output = lineshaft(&["man", "--dir", &dir.path().display().to_string()]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for page in ["lineshaft.1", "lineshaft-watch.1", "lineshaft-dead-requeue.1"] {
+        assert!(dir.path().join(page).exists(), "{page}");
+    }
+    assert!(!dir.path().join("lineshaft-demo-worker.1").exists());
+}

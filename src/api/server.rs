@@ -40,6 +40,7 @@ impl ServerService for Api {
             limits: Some(limits(settings)),
             default_queue: settings.default_queue.to_string(),
             features: features.collect(),
+            server_time: time::wall(self.service.wall()),
         })
     }
 

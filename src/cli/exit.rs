@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// 0: done.
     Ok,
-    /// 1: the task ended in FAILURE, or an expectation of `demo` did not hold.
+    /// 1: the task ended in FAILURE, an expectation of `demo` did not hold, or a check of `doctor` failed.
     TaskFailed,
     /// 2: the command line has no valid meaning, or the server found a field invalid. Do not repeat it unchanged.
     Usage,
@@ -25,7 +25,7 @@ pub enum Exit {
 pub const HELP: &str = "\
 Exit codes:
   0  done
-  1  the task ended in FAILURE
+  1  the task ended in FAILURE, or a check of `doctor` failed
   2  wrong usage, a configuration that cannot be used, or the server found a field invalid
   3  no such task or queue
   4  no server answers, or it is stopping, full or without its store: repeat later

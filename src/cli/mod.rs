@@ -12,10 +12,12 @@ pub mod config;
 pub mod confirm;
 pub mod dead;
 pub mod demo;
+pub mod doctor;
 pub mod exit;
 pub mod failure;
 pub mod filter;
 pub mod leases;
+pub mod manual;
 pub mod output;
 pub mod pause;
 pub mod pending;
@@ -29,6 +31,7 @@ pub mod span;
 pub mod state;
 pub mod value;
 pub mod wait;
+pub mod watch;
 pub mod work;
 pub mod workers;
 
@@ -53,6 +56,7 @@ enum Command {
     Send(send::Command),
     State(state::Command),
     Wait(wait::Command),
+    Watch(watch::Command),
     Cancel(cancel::Command),
     Queues(queues::Command),
     Pause(pause::Pause),
@@ -62,6 +66,9 @@ enum Command {
     Leases(leases::Command),
     Workers(workers::Command),
     Config(config::Command),
+    Doctor(doctor::Command),
+    Completions(manual::Completions),
+    Man(manual::Man),
     Dead(dead::Command),
     Work(work::Command),
     Backup(backup::Command),
@@ -84,6 +91,7 @@ impl Cli {
             Command::Send(command) => command.run().await.into(),
             Command::State(command) => command.run().await.into(),
             Command::Wait(command) => command.run().await.into(),
+            Command::Watch(command) => command.run().await.into(),
             Command::Cancel(command) => command.run().await.into(),
             Command::Queues(command) => command.run().await.into(),
             Command::Pause(command) => command.run().await.into(),
@@ -93,6 +101,9 @@ impl Cli {
             Command::Leases(command) => command.run().await.into(),
             Command::Workers(command) => command.run().await.into(),
             Command::Config(command) => command.run().await.into(),
+            Command::Doctor(command) => command.run().await.into(),
+            Command::Completions(command) => command.run().into(),
+            Command::Man(command) => command.run().into(),
             Command::Dead(command) => command.run().await.into(),
             Command::Work(command) => command.run().await.into(),
             Command::Backup(command) => command.run().await.into(),

@@ -209,6 +209,11 @@ impl Service {
         inner.sessions.stir_all();
     }
 
+    /// The wall clock of this replica now, for those who compare clocks.
+    pub fn wall(&self) -> WallTime {
+        self.inner.clock.wall()
+    }
+
     /// What the stores promise.
     pub fn guarantees(&self) -> &Guarantees {
         &self.inner.guarantees

@@ -69,9 +69,11 @@ enum Place<'a> {
 fn place(module: &[String]) -> Place<'_> {
     match module.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         // The last measures the engine alone.
-        [] | ["server", ..] | ["cli"] | ["cli", "serve" | "config" | "restore", ..] | ["cli", "bench", "commit"] => {
-            Place::Assembly
-        }
+        []
+        | ["server", ..]
+        | ["cli"]
+        | ["cli", "serve" | "config" | "doctor" | "restore", ..]
+        | ["cli", "bench", "commit"] => Place::Assembly,
         [seam, room, ..] if SEAMS.contains(&seam) && ROOMS.contains(&room) => Place::Room(seam, room),
         [first, ..] => Place::Module(module.first().map_or(first, String::as_str)),
     }
