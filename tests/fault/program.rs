@@ -64,14 +64,13 @@ async fn produce(server: &str, file: &str, prefix: &str, count: u64) -> Result<(
                 if i >= count {
                     return;
                 }
-                let mut tries = 0u32;
+                // Sent again under its name until it is accepted: whatever became of the tries before, it runs once.
+                let id = format!("{prefix}-{i}");
                 loop {
-                    let id = format!("{prefix}-{i}-{tries}");
                     // 0 to 18 ms of work, spread over the tasks.
                     let task = Task::new("work").id(&id).queue("fault").arg(i64::try_from(i % 7 * 3).unwrap_or(0));
-                    match client.send(task).await {
-                        Ok(_) => break witness.write("accepted", &id, "-"),
-                        Err(_) => tries += 1,
+                    if client.send(task.request_id(format!("send-{id}"))).await.is_ok() {
+                        break witness.write("accepted", &id, "-");
                     }
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
