@@ -443,6 +443,14 @@ impl Inspect for Broker {
         }
         Ok(page)
     }
+
+    async fn queues(&self, after: Option<&QueueName>, max: usize) -> Result<Vec<QueueName>, StoreError> {
+        let state = self.lock()?;
+        let ready = state.ready.iter().map(|(queue, _)| queue);
+        let delayed = state.delayed.iter().map(|(queue, ..)| queue);
+        let all: BTreeSet<&QueueName> = ready.chain(delayed).collect();
+        Ok(all.into_iter().filter(|queue| after.is_none_or(|after| *queue > after)).take(max).cloned().collect())
+    }
 }
 
 /// Where a page ended. Delayed ones follow the ready ones.

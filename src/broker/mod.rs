@@ -169,6 +169,13 @@ pub trait Inspect: Send + Sync {
     /// # Errors
     /// [`StoreError::Unavailable`]; [`StoreError::Position`] if `after` is not a position of this room.
     async fn pending(&self, query: &PendingQuery<'_>) -> Result<PendingPage, StoreError>;
+
+    /// The queues in which something waits, delayed or not, in order of their names, after `after`, at most `max`. May
+    /// name others too.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn queues(&self, after: Option<&QueueName>, max: usize) -> Result<Vec<QueueName>, StoreError>;
 }
 
 /// A question to [`Inspect::pending`].

@@ -8,7 +8,7 @@
 //! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
 //! - `dead`: tasks set aside, and what becomes of them.
 //! - `cancel`: ending tasks that nobody wants any more.
-//! - `states`, `watch`: states on their way, and waiting for them. `inspect`: looking. `backup`: copying the store.
+//! - `states`, `watch`: states on their way, and waiting for them. `inspect`, `tasks`: looking. `backup`: copying the store.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -37,6 +37,7 @@ mod settle;
 mod share;
 mod slots;
 mod states;
+pub mod tasks;
 pub mod types;
 mod unary;
 mod watch;

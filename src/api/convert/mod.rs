@@ -5,6 +5,7 @@ pub(super) mod arg;
 pub(super) mod dead;
 pub(super) mod lease;
 pub(super) mod limit;
+pub(super) mod listed;
 pub(super) mod page;
 pub(super) mod report;
 pub(super) mod session;

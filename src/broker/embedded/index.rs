@@ -304,6 +304,15 @@ impl Index {
         (seen, false)
     }
 
+    /// Queues after `after` in order of their names, at most `max`, of which something waits or is waited for.
+    pub(super) fn queues(&self, after: Option<&QueueName>, max: usize) -> Vec<QueueName> {
+        let state = self.0.lock();
+        let mut names: Vec<&QueueName> =
+            state.queues.keys().filter(|name| after.is_none_or(|after| *name > after)).collect();
+        names.sort_unstable();
+        names.into_iter().take(max).cloned().collect()
+    }
+
     /// Registers a caller of `ready`.
     pub(super) fn waiter<'a>(&'a self, queue: &'a QueueName, names: &'a [TaskName]) -> Waiter<'a> {
         let notify = Arc::new(Notify::new());

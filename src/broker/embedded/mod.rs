@@ -288,6 +288,10 @@ impl Inspect for Broker {
         };
         Ok(PendingPage { items: seen.into_iter().zip(bodies).filter_map(waiting).collect(), next })
     }
+
+    async fn queues(&self, after: Option<&QueueName>, max: usize) -> Result<Vec<QueueName>, StoreError> {
+        Ok(self.store.index.queues(after, max))
+    }
 }
 
 /// A position as callers see it: what kind, then its numbers, big endian.
