@@ -90,12 +90,11 @@ impl QueueService for Api {
         let query = LeaseQuery { session, queue: queue(&request.queue)?, after: FencingToken(after), max };
         let found = self.service.leases(&query).await?;
         // A full page may be the last one; the next is empty then.
-        let next =
-            found.last().filter(|_| found.len() >= max).map(|view| page::token(&view.lease.id.token.0.to_be_bytes()));
-        answer(ListLeasesResponse {
-            leases: found.into_iter().map(lease::info).collect(),
-            next_page_token: next.unwrap_or_default(),
-        })
+        let is_full = found.len() >= max;
+        let mut leases = found.into_iter().map(lease::info).collect();
+        let more = page::cut(&mut leases) || is_full;
+        let next = leases.last().filter(|_| more).map(|lease| page::token(&lease.fencing_token.to_be_bytes()));
+        answer(ListLeasesResponse { leases, next_page_token: next.unwrap_or_default() })
     }
 
     async fn list_dead_tasks(

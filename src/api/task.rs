@@ -7,7 +7,7 @@ use futures::{Stream, stream};
 use prost::Message;
 use tonic::{Request, Response, Status, async_trait};
 
-use super::convert::{limit, state, task, time};
+use super::convert::{limit, listed, page, state, task, time};
 use super::generated::task_service_server::TaskService;
 use super::proto::*;
 use super::{Api, answer, only, status};
@@ -100,6 +100,18 @@ impl TaskService for Api {
         let id = id(&request.get_ref().task_id)?;
         let result = state::cancelled(self.service.cancel(id).await?);
         answer(CancelTaskResponse { result: result.into() })
+    }
+
+    async fn list_tasks(&self, request: Request<ListTasksRequest>) -> Result<Response<ListTasksResponse>, Status> {
+        let request = request.into_inner();
+        let max = limit::page_size(request.page_size)?;
+        let after = page::position(&request.page_token)?;
+        let found = self.service.tasks(&listed::filter(request.filter)?, after.as_deref(), max).await?;
+        let settings = self.service.settings();
+        answer(ListTasksResponse {
+            tasks: found.items.iter().map(|task| listed::shown(task, &settings)).collect(),
+            next_page_token: found.next.map(|position| page::token(&position)).unwrap_or_default(),
+        })
     }
 
     type WatchStateStream = Pin<Box<dyn Stream<Item = Result<WatchStateResponse, Status>> + Send>>;

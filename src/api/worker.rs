@@ -114,10 +114,10 @@ impl WorkerService for Api {
             })
             .transpose()?;
         let found = self.service.workers(after.as_ref(), max).await?;
-        let next = found.last().filter(|_| found.len() >= max).map(|w| page::token(w.session.id.as_str().as_bytes()));
-        answer(ListWorkersResponse {
-            workers: found.iter().map(session::info).collect(),
-            next_page_token: next.unwrap_or_default(),
-        })
+        let mut workers = found.iter().map(session::info).collect();
+        let more = page::cut(&mut workers) || found.len() >= max;
+        let last = workers.last().filter(|_| more);
+        let next = last.map(|worker| page::token(worker.session_id.as_bytes()));
+        answer(ListWorkersResponse { workers, next_page_token: next.unwrap_or_default() })
     }
 }

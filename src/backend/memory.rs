@@ -1,15 +1,18 @@
 //! The reference model of a backend: one mutex, one map. Every other room is compared with it.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
+use prost::Message;
 use tokio::sync::broadcast;
 
-use super::{StateWrite, Watch, Written};
+use super::{Ended, EndedPage, EndedQuery, StateWrite, Watch, Written};
 use crate::clock::WallTime;
 use crate::error::StoreError;
+use crate::task::record::StateRecord;
 use crate::task::{Order, TaskId, TaskState, Timestamp};
 
 // Changes that a listener may fall behind; as many as notices of the ledger.
@@ -136,6 +139,42 @@ impl super::Backend for Backend {
 
     fn watch(&self) -> Option<&dyn Watch> {
         Some(self)
+    }
+
+    fn ended(&self) -> Option<&dyn Ended> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Ended for Backend {
+    async fn ended(&self, query: &EndedQuery<'_>, now: WallTime) -> Result<EndedPage, StoreError> {
+        let after = match query.after {
+            None => None,
+            Some(bytes) => {
+                let (at, id) = bytes.split_first_chunk::<8>().ok_or(StoreError::Position)?;
+                let id = std::str::from_utf8(id).map_err(|_| StoreError::Position)?;
+                Some((Reverse(u64::from_be_bytes(*at)), TaskId::new(id).map_err(|_| StoreError::Position)?))
+            }
+        };
+        let store = self.lock();
+        let live = store.0.values().filter(|stored| stored.expires_at > now).map(|stored| &stored.state);
+        let place = |state: &TaskState| (Reverse(state.updated_at.to_wall().0), state.task_id.clone());
+        let mut rest: Vec<_> =
+            live.filter(|state| state.status.is_final()).map(|state| (place(state), state)).collect();
+        rest.retain(|(place, _)| after.as_ref().is_none_or(|after| place > after));
+        rest.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let (mut page, mut bytes) = (EndedPage::default(), 0);
+        for ((Reverse(at), id), state) in &rest {
+            bytes += StateRecord::from(*state).encoded_len();
+            page.states.push((*state).clone());
+            if page.states.len() >= query.max.max(1) || bytes >= query.bytes_max {
+                let is_last = page.states.len() == rest.len();
+                page.next = (!is_last).then(|| [&at.to_be_bytes()[..], id.as_str().as_bytes()].concat());
+                break;
+            }
+        }
+        Ok(page)
     }
 }
 

@@ -64,10 +64,50 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError::Unavailable`].
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError>;
 
+    /// Looking at the tasks that ended; `None`: this room knows states by their id only.
+    fn ended(&self) -> Option<&dyn Ended> {
+        None
+    }
+
     /// Being told of changes; `None`: `service` polls what is watched.
     fn watch(&self) -> Option<&dyn Watch> {
         None
     }
+}
+
+/// Looking at final states. Changes nothing.
+#[async_trait]
+pub trait Ended: Send + Sync {
+    /// The final states that have not expired at `now`, the last written ([`TaskState::updated_at`]) first, a page at a
+    /// time. A state that is there while pages are read is in exactly one of them; one that was written since the first
+    /// page may be in none.
+    ///
+    /// A page may be short, or empty, and not the last.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; [`StoreError::Corrupt`]; [`StoreError::Position`] if [`EndedQuery::after`] is not a
+    /// position of this room.
+    async fn ended(&self, query: &EndedQuery<'_>, now: WallTime) -> Result<EndedPage, StoreError>;
+}
+
+/// A question to [`Ended::ended`].
+#[derive(Debug, Clone, Copy)]
+pub struct EndedQuery<'a> {
+    /// Position from the page before; `None`: from the newest on.
+    pub after: Option<&'a [u8]>,
+    /// At most this many states; 0 is taken as 1.
+    pub max: usize,
+    /// Stop after the state that brings the results and errors to this many bytes, as they are stored.
+    pub bytes_max: usize,
+}
+
+/// A page of final states.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct EndedPage {
+    /// In order.
+    pub states: Vec<TaskState>,
+    /// Position behind the last one looked at; `None`: nothing follows.
+    pub next: Option<Vec<u8>>,
 }
 
 /// Being told that a state changed, whoever wrote it. One listener for each replica; it reads again what it is told of.

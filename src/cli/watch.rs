@@ -9,7 +9,8 @@ use proto::{TaskState, TaskStatus};
 use super::remote::Connection;
 use super::{Exit, Failure, Remote, exit, output, span, state};
 
-/// Print each state of tasks as it comes, until all have ended. A server that restarts meanwhile is waited for.
+/// Print each state of tasks as it comes, until all have ended. A task that is not known yet is waited for, and so is a server
+/// that restarts meanwhile.
 #[derive(Debug, clap::Args)]
 #[command(after_help = exit::HELP)]
 pub struct Command {
@@ -39,18 +40,16 @@ impl Command {
     async fn watch(self) -> Result<Exit, Failure> {
         let connection = self.remote.connect().await?;
         let json = self.remote.json;
-        let all = future::join_all(self.ids.iter().map(|id| until_ended(&connection, id, json)));
+        // An id that is none is told at once, not when the others have ended.
+        let all = future::try_join_all(self.ids.iter().map(|id| until_ended(&connection, id, json)));
         let ends = match self.timeout {
-            None => all.await,
+            None => all.await?,
             Some(timeout) => tokio::time::timeout(timeout, all).await.map_err(|_| {
                 let text = format!("not all tasks have ended within {}", span::human(timeout));
                 Failure::new(Exit::TimedOut, text)
-            })?,
+            })??,
         };
-        let mut failed = 0usize;
-        for end in ends {
-            failed += usize::from(end? == TaskStatus::Failure);
-        }
+        let failed = ends.iter().filter(|end| **end == TaskStatus::Failure).count();
         match failed {
             0 => Ok(Exit::Ok),
             // The lines say it all to a program, and the exit code that one of them failed.

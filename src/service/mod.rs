@@ -10,7 +10,7 @@
 //! - `dead`: tasks set aside, and what becomes of them.
 //! - `cancel`: ending tasks that nobody wants any more.
 //! - `queues`, `pauses`, `traffic`, `purge`: queues, how much happens in them, stopping and emptying them.
-//! - `states`, `watch`: states on their way, and waiting for them. `inspect`: looking. `backup`: copying the store.
+//! - `states`, `watch`: states on their way, and waiting for them. `inspect`, `tasks`: looking. `backup`: copying the store.
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
@@ -44,6 +44,7 @@ mod settle;
 mod share;
 mod slots;
 mod states;
+pub mod tasks;
 mod traffic;
 pub mod types;
 mod unary;

@@ -251,6 +251,14 @@ pub(super) fn waiting_again(lease: &Lease, signature: &Signature, ending: &Endin
     }
 }
 
+/// The state of a task that waits, as far as its body tells.
+pub(super) fn unleased_state(signature: &Signature, now: WallTime) -> TaskState {
+    let task = TaskId::trusted(signature.uuid.as_str());
+    let attempt = envelope::attempts_before(signature).saturating_add(1);
+    let status = if attempt > 1 { Status::Retry } else { Status::Pending };
+    bare_state(signature, &task, status, attempt, now)
+}
+
 /// A state without results and error.
 fn bare_state(signature: &Signature, task: &TaskId, status: Status, attempt: u32, now: WallTime) -> TaskState {
     let generation = envelope::generation(signature);

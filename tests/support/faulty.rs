@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lineshaft::backend::{Backend, StateWrite, Watch, Written};
+use lineshaft::backend::{Backend, Ended, EndedPage, EndedQuery, StateWrite, Watch, Written};
 use lineshaft::broker::{
     Broker, Capabilities, Delivery, Depth, Find, Found, Inspect, NewTask, PendingPage, PendingQuery, Published, Recall,
     Receipt, Settle, Want,
@@ -383,6 +383,18 @@ impl Backend for Faulty<dyn Backend> {
 
     fn watch(&self) -> Option<&dyn Watch> {
         self.room.watch()
+    }
+
+    fn ended(&self) -> Option<&dyn Ended> {
+        self.room.ended().map(|_| self as &dyn Ended)
+    }
+}
+
+#[async_trait]
+impl Ended for Faulty<dyn Backend> {
+    async fn ended(&self, query: &EndedQuery<'_>, now: WallTime) -> Result<EndedPage, StoreError> {
+        self.switch.read()?;
+        self.room.ended().ok_or_else(unavailable)?.ended(query, now).await
     }
 }
 

@@ -5,6 +5,7 @@ pub(super) mod arg;
 pub(super) mod dead;
 pub(super) mod lease;
 pub(super) mod limit;
+pub(super) mod listed;
 mod named;
 pub(super) mod page;
 pub(super) mod queue;

@@ -1,6 +1,7 @@
 //! Page tokens: a position of ours as text. Opaque to callers, and never trusted when they come back.
 
 use crate::error::Error;
+use crate::service::types::ANSWER_BYTES_MAX;
 
 // Positions of stores are short; a longer token is not one of ours.
 const BYTES_MAX: usize = 1024;
@@ -25,6 +26,18 @@ pub(in crate::api) fn position(token: &str) -> Result<Option<Vec<u8>>, Error> {
     decoded.map(Some).ok_or_else(invalid)
 }
 
+/// Keeps the items that fit into one answer, at least one; answers whether any were cut off.
+pub(in crate::api) fn cut<T: prost::Message>(items: &mut Vec<T>) -> bool {
+    let mut bytes = 0;
+    let fitting = items.iter().take_while(|item| {
+        bytes += item.encoded_len();
+        bytes <= ANSWER_BYTES_MAX
+    });
+    let (fitting, all) = (fitting.count().max(1), items.len());
+    items.truncate(fitting);
+    items.len() < all
+}
+
 /// The error of a token that is not ours.
 pub(in crate::api) fn invalid() -> Error {
     Error::invalid("page_token", "is not a page token of this server; leave it unset to begin anew")
@@ -33,6 +46,17 @@ pub(in crate::api) fn invalid() -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_is_cut_by_its_bytes_and_has_at_least_one_item() {
+        let worker =
+            |bytes: usize| lineshaft_client::proto::WorkerInfo { worker: "w".repeat(bytes), ..Default::default() };
+        let mut one = vec![worker(2 * ANSWER_BYTES_MAX)];
+        assert!(!cut(&mut one));
+        let mut three = vec![worker(ANSWER_BYTES_MAX / 2 - 100), worker(ANSWER_BYTES_MAX / 2 - 100), worker(1000)];
+        assert!(cut(&mut three));
+        assert_eq!((one.len(), three.len()), (1, 2));
+    }
 
     #[test]
     fn a_position_reads_back_and_garbage_is_refused_by_name() {

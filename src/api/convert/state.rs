@@ -37,7 +37,8 @@ pub(in crate::api) fn cancelled(answer: CancelAnswer) -> proto::CancelResult {
     }
 }
 
-fn status(status: Status) -> proto::TaskStatus {
+/// Where a task stands, as the protocol has it.
+pub(in crate::api) fn status(status: Status) -> proto::TaskStatus {
     match status {
         Status::Pending => proto::TaskStatus::Pending,
         Status::Received => proto::TaskStatus::Received,

@@ -15,6 +15,7 @@ use crate::error::StoreError;
 use crate::task::record::StateRecord;
 use crate::task::{Order, TaskId, TaskState, Timestamp};
 
+use super::ended;
 use super::watch::Watched;
 
 /// Task id → [`StoredState`].
@@ -43,7 +44,7 @@ fn corrupt(id: &[u8], why: impl std::fmt::Display) -> StoreError {
 }
 
 /// The state of `id` and when it expires, whether or not that has passed.
-fn stored(records: &impl Records, id: &[u8]) -> Result<Option<(TaskState, WallTime)>, StoreError> {
+pub(super) fn stored(records: &impl Records, id: &[u8]) -> Result<Option<(TaskState, WallTime)>, StoreError> {
     let Some(value) = records.get(STATES, id)? else { return Ok(None) };
     let stored = StoredState::decode(value).map_err(|e| corrupt(id, e))?;
     let state = stored.state.ok_or_else(|| corrupt(id, "it is missing"))?;
@@ -80,6 +81,7 @@ pub(crate) fn write_in(
         let id = write.state.task_id.as_str().as_bytes();
         let before = stored(txn, id)?;
         let old_minute = before.as_ref().map(|(_, expires_at)| minute(*expires_at));
+        let old_end = before.as_ref().and_then(|(state, _)| ended::key(state));
         let live = before.filter(|(_, expires_at)| *expires_at > now).map(|(state, _)| state);
         let mut record = StateRecord::from(&write.state);
         if let Some(live) = live {
@@ -103,6 +105,7 @@ pub(crate) fn write_in(
             }
             txn.put(EXPIRY, &expiry_key(new_minute, id), &[])?;
         }
+        ended::replace(txn, old_end, &write.state)?;
         let stored = StoredState { state: Some(record), expires_at: expires_at.0 };
         txn.put(STATES, id, &stored.encode_to_vec())?;
         changed.push(write.state.task_id.clone());
@@ -126,6 +129,7 @@ pub(super) fn retract_in(
             continue;
         }
         txn.delete(EXPIRY, &expiry_key(minute(expires_at), key))?;
+        ended::remove(txn, &state)?;
         txn.delete(STATES, key)?;
         changed.push(id.clone());
     }
@@ -150,11 +154,11 @@ pub(super) fn sweep_in(txn: &mut Txn<'_>, now: WallTime) -> Result<usize, StoreE
                 return Err(corrupt(entry, "an entry of the expiry index is too short"));
             };
             // What cannot be read is forgotten when its time comes, like anything else.
-            let expires_at = match stored(txn, id) {
-                Ok(stored) => stored.map(|(_, expires_at)| expires_at),
+            let (state, expires_at) = match stored(txn, id) {
+                Ok(stored) => stored.unzip(),
                 Err(StoreError::Corrupt { why, .. }) => {
                     tracing::error!(why, "a stored state cannot be read and is removed");
-                    Some(WallTime(0))
+                    (None, Some(WallTime(0)))
                 }
                 Err(error) => return Err(error),
             };
@@ -162,6 +166,9 @@ pub(super) fn sweep_in(txn: &mut Txn<'_>, now: WallTime) -> Result<usize, StoreE
             // An entry that does not belong to its state any more cannot be, but would stay for ever.
             let is_stray = expires_at.is_some_and(|at| at.0 > 0 && minute(at) != u64::from_be_bytes(*in_minute));
             if is_due && !is_stray {
+                if let Some(state) = &state {
+                    ended::remove(txn, state)?;
+                }
                 txn.delete(STATES, id)?;
                 forgotten += 1;
             }

@@ -3,6 +3,7 @@
 //! In a format of ours, as no Machinery program reads it. Everything goes through the committer, so writes of one task
 //! are compared one after the other, and its watchers hear of them once they are durable.
 
+mod ended;
 mod layout;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use crate::engine::{self, Engine};
 use crate::error::StoreError;
 use crate::task::{Order, TaskId, TaskState};
 
-use super::{StateWrite, Watch, Written};
+use super::{Ended, EndedPage, EndedQuery, StateWrite, Watch, Written};
 
 pub(crate) use layout::write_in;
 pub(crate) use watch::Watched;
@@ -72,5 +73,16 @@ impl super::Backend for Backend {
 
     fn watch(&self) -> Option<&dyn Watch> {
         Some(&*self.watched)
+    }
+
+    fn ended(&self) -> Option<&dyn Ended> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Ended for Backend {
+    async fn ended(&self, query: &EndedQuery<'_>, now: WallTime) -> Result<EndedPage, StoreError> {
+        self.engine.read(|records| ended::page(records, query, now))
     }
 }
