@@ -150,7 +150,8 @@ fn nothing_is_lost_or_run_twice(by: i64) {
     assert_stepped(&server, "stepped", by);
     // Sent again, a task of the other time begins anew, and its new end shows.
     until("the verdict after the restart", DONE_MAX, || (recorded(&[&worker, &rival]) > ids.len()).then_some(()));
-    (worker.kill(), rival.kill());
+    worker.kill();
+    rival.kill();
     send(&server, work("long-0", 0));
     assert_eq!(state(&server, "long-0").status, TaskStatus::Pending);
     let last = Program::worker(&server, "last", 1);
