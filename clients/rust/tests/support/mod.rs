@@ -357,6 +357,10 @@ impl TaskService for Scripted {
         Err(Status::unimplemented("not in these tests"))
     }
 
+    async fn list_tasks(&self, _: Request<ListTasksRequest>) -> Result<Response<ListTasksResponse>, Status> {
+        Err(Status::unimplemented("not needed here"))
+    }
+
     async fn cancel_task(&self, _: Request<CancelTaskRequest>) -> Result<Response<CancelTaskResponse>, Status> {
         Err(Status::unimplemented("not in these tests"))
     }
