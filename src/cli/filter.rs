@@ -20,6 +20,18 @@ Filters:
   newer=SPAN     less long ago
 Several terms must all fit.";
 
+/// What the `--help` of `tasks` says of it.
+pub const TASKS_HELP: &str = "\
+Filters:
+  state=STATE    in this state: pending, received, started, retry, success or failure; several: in one of them
+  queue=QUEUE    of this queue; the queue of ended tasks is not known any more
+  name=NAME      of this name
+  args=TEXT      with this text in the JSON of the arguments; those of ended tasks are not known any more
+  reason=REASON  failed for this reason: failed, worker_lost, result_too_large, poison or cancelled
+  older=SPAN     sent at least this long ago: 90s, 2h, 7d
+  newer=SPAN     sent less long ago
+Several terms must all fit.";
+
 /// One term.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Term {
@@ -29,6 +41,10 @@ pub enum Term {
     Name(String),
     /// `task=`.
     Task(String),
+    /// `state=`.
+    State(proto::TaskStatus),
+    /// `args=`.
+    Args(String),
     /// `reason=`.
     Reason(proto::FailureReason),
     /// `older=`.
@@ -58,6 +74,29 @@ pub fn parse(text: &str) -> Result<Term, String> {
     }
 }
 
+/// Reads one term of a filter of `tasks`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_tasks(text: &str) -> Result<Term, String> {
+    match text.split_once('=') {
+        Some(("state", value)) => state(value).map(Term::State),
+        Some(("args", value)) if !value.is_empty() => Ok(Term::Args(value.into())),
+        Some(("queue" | "name" | "reason" | "older" | "newer", _)) => parse(text),
+        _ => {
+            let known = "a filter is state=, queue=, name=, args=, reason=, older= or newer=";
+            Err(format!("{text:?} is none; {known}, with a value"))
+        }
+    }
+}
+
+fn state(text: &str) -> Result<proto::TaskStatus, String> {
+    let name = format!("TASK_STATUS_{}", text.to_ascii_uppercase());
+    proto::TaskStatus::from_str_name(&name)
+        .filter(|status| *status != proto::TaskStatus::Unspecified)
+        .ok_or_else(|| format!("{text:?} is no state; it is pending, received, started, retry, success or failure"))
+}
+
 fn reason(text: &str) -> Result<proto::FailureReason, String> {
     let name = format!("FAILURE_REASON_{}", text.to_ascii_uppercase().replace('-', "_"));
     proto::FailureReason::from_str_name(&name)
@@ -78,6 +117,28 @@ pub fn dead_tasks(terms: &[Term]) -> proto::DeadTaskFilter {
             Term::Reason(reason) => filter.set_reason(*reason),
             Term::Older(span) => filter.died_before = Some(ago(now, *span)),
             Term::Newer(span) => filter.died_since = Some(ago(now, *span)),
+            // Not terms of dead tasks: `parse` reads none.
+            Term::State(_) | Term::Args(_) => {}
+        }
+    }
+    filter
+}
+
+/// The terms of a filter of `tasks` as the protocol has them, as [`dead_tasks`]; states add up.
+pub fn tasks(terms: &[Term]) -> proto::TaskFilter {
+    let now = SystemClock.wall();
+    let mut filter = proto::TaskFilter::default();
+    for term in terms {
+        match term {
+            Term::State(status) => filter.statuses.push((*status).into()),
+            Term::Queue(queue) => filter.queue.clone_from(queue),
+            Term::Name(name) => filter.task_name.clone_from(name),
+            Term::Args(text) => filter.args_contain.clone_from(text),
+            Term::Reason(reason) => filter.set_failure_reason(*reason),
+            Term::Older(span) => filter.sent_before = Some(ago(now, *span)),
+            Term::Newer(span) => filter.sent_since = Some(ago(now, *span)),
+            // One task is shown by `state`: `parse_tasks` reads no such term.
+            Term::Task(_) => {}
         }
     }
     filter
@@ -123,9 +184,25 @@ mod tests {
     }
 
     #[test]
+    fn every_term_of_tasks_sets_its_field_and_states_add_up() {
+        let terms = ["state=retry", "state=SUCCESS", "queue=q", "name=n", "args=a=b", "reason=cancelled", "older=1h"];
+        let terms: Vec<Term> = terms.iter().map(|term| parse_tasks(term).unwrap()).collect();
+        let filter = tasks(&terms);
+        let statuses: Vec<_> = filter.statuses().collect();
+        assert_eq!(statuses, [proto::TaskStatus::Retry, proto::TaskStatus::Success]);
+        assert_eq!((filter.queue.as_str(), filter.task_name.as_str(), filter.args_contain.as_str()), ("q", "n", "a=b"));
+        assert_eq!(filter.failure_reason(), proto::FailureReason::Cancelled);
+        assert!(filter.sent_before.is_some() && filter.sent_since.is_none());
+        for wrong in ["task=t", "args=", "state=gone", "state=unspecified", "color=red", "retry"] {
+            assert!(parse_tasks(wrong).is_err(), "{wrong}");
+        }
+        assert!(parse("state=retry").is_err());
+    }
+
+    #[test]
     fn the_guide_has_the_filters_of_the_help() {
         let guide = include_str!("../docs/cli.md");
-        for row in HELP.lines().skip(1).filter_map(|row| row.strip_prefix("  ")) {
+        for row in HELP.lines().skip(1).chain(TASKS_HELP.lines().skip(1)).filter_map(|row| row.strip_prefix("  ")) {
             let (term, meaning) = row.split_once("  ").unwrap();
             assert!(guide.contains(&format!("| `{term}` | {} |", meaning.trim())), "{row}");
         }

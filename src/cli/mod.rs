@@ -29,6 +29,7 @@ pub mod send;
 pub mod serve;
 pub mod span;
 pub mod state;
+pub mod tasks;
 pub mod value;
 pub mod wait;
 pub mod watch;
@@ -63,6 +64,7 @@ enum Command {
     Resume(pause::Resume),
     Purge(purge::Command),
     Pending(pending::Command),
+    Tasks(tasks::Command),
     Leases(leases::Command),
     Workers(workers::Command),
     Config(config::Command),
@@ -97,6 +99,7 @@ impl Cli {
             Command::Pause(command) => command.run().await.into(),
             Command::Resume(command) => command.run().await.into(),
             Command::Purge(command) => command.run().await.into(),
+            Command::Tasks(command) => command.run().await.into(),
             Command::Pending(command) => command.run().await.into(),
             Command::Leases(command) => command.run().await.into(),
             Command::Workers(command) => command.run().await.into(),

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lineshaft::backend::{Backend, StateWrite, Watch, Written};
+use lineshaft::backend::{Backend, EndedPage, EndedQuery, StateWrite, Watch, Written};
 use lineshaft::clock::WallTime;
+use lineshaft::error::StoreError;
 use lineshaft::task::{FailureReason, Status, TaskId, TaskState, Timestamp};
 use tokio::sync::broadcast::error::TryRecvError;
 
@@ -35,6 +36,8 @@ macro_rules! cases {
                 states_survive_a_restart
                 whoever_watches_is_told_of_changes
                 watching_is_counted
+                final_states_are_listed_newest_first_page_by_page
+                what_is_no_end_any_more_is_not_listed
             );
         }
     };
@@ -323,5 +326,87 @@ pub(crate) async fn watching_is_counted<R: BackendRoom>(room: R) -> Outcome {
     watch.watch(&id);
     write(&backend, state("a", 1, 1, Status::Success), room.now()).await;
     assert_eq!(changes.recv().await, Ok(id));
+    Ok(())
+}
+
+fn needs_ended(backend: &Arc<dyn Backend>) -> Outcome {
+    needs(backend.ended().is_some(), "final states are not listed")
+}
+
+async fn ended(backend: &Arc<dyn Backend>, after: Option<&[u8]>, max: usize, now: WallTime) -> EndedPage {
+    let query = EndedQuery { after, max, bytes_max: usize::MAX };
+    backend.ended().expect("the view").ended(&query, now).await.expect("a page")
+}
+
+/// The ids of all pages of at most `max`, with something done after each.
+async fn all_ended(
+    backend: &Arc<dyn Backend>,
+    max: usize,
+    now: WallTime,
+    mut between: impl AsyncFnMut(),
+) -> Vec<String> {
+    let (mut ids, mut after) = (Vec::new(), None::<Vec<u8>>);
+    loop {
+        let page = ended(backend, after.as_deref(), max, now).await;
+        assert!(page.states.len() <= max);
+        ids.extend(page.states.into_iter().map(|state| state.task_id.to_string()));
+        match page.next {
+            None => return ids,
+            next => after = next,
+        }
+        between().await;
+    }
+}
+
+fn written_at(mut write: StateWrite, at: WallTime) -> StateWrite {
+    write.state.updated_at = Timestamp::from_wall(at);
+    write
+}
+
+pub(crate) async fn final_states_are_listed_newest_first_page_by_page<R: BackendRoom>(room: R) -> Outcome {
+    let (backend, now) = (room.backend(), room.now());
+    needs_ended(&backend)?;
+    let statuses = [Status::Success, Status::Failure, Status::Started, Status::Success, Status::Retry, Status::Success];
+    for (n, status) in statuses.into_iter().enumerate() {
+        write(&backend, written_at(state(&format!("t{n}"), 1, 1, status), later(now, n as u64)), now).await;
+    }
+    write(&backend, written_at(state("twin", 1, 1, Status::Success), later(now, 3)), now).await;
+    for max in [1, 2, 5, 100] {
+        assert_eq!(all_ended(&backend, max, now, async || {}).await, ["t5", "t3", "twin", "t1", "t0"]);
+    }
+    let page = ended(&backend, None, 1, now).await;
+    assert_eq!(page.states, [read(&backend, "t5", now).await.expect("a state")]);
+    // A page ends with the state that brings it to its bytes.
+    let query = EndedQuery { after: None, max: 100, bytes_max: 1 };
+    let page = backend.ended().expect("the view").ended(&query, now).await.expect("a page");
+    assert_eq!((page.states.len(), page.next.is_some()), (1, true));
+    // What ends meanwhile is before the position, and moves nothing.
+    let mut more = 100;
+    let newer = async || {
+        more += 1;
+        write(&backend, written_at(state(&format!("new{more}"), 1, 1, Status::Success), later(now, more)), now).await;
+    };
+    assert_eq!(all_ended(&backend, 2, now, newer).await, ["t5", "t3", "twin", "t1", "t0"]);
+    let query = EndedQuery { after: Some(b"no"), max: 1, bytes_max: 1 };
+    assert_eq!(backend.ended().expect("the view").ended(&query, now).await, Err(StoreError::Position));
+    Ok(())
+}
+
+pub(crate) async fn what_is_no_end_any_more_is_not_listed<R: BackendRoom>(room: R) -> Outcome {
+    let (backend, now) = (room.backend(), room.now());
+    needs_ended(&backend)?;
+    for id in ["again", "gone", "stays"] {
+        write(&backend, state(id, 1, 1, Status::Success), now).await;
+    }
+    write(&backend, state("again", 2, 1, Status::Pending), now).await;
+    let order = state("gone", 1, 1, Status::Success).state.order();
+    backend.retract(&[(task_id("gone"), order)]).await.expect("retract");
+    assert_eq!(all_ended(&backend, 10, now, async || {}).await, ["stays"]);
+    write(&backend, written_at(state("again", 2, 1, Status::Failure), later(now, 1)), now).await;
+    assert_eq!(all_ended(&backend, 10, now, async || {}).await, ["again", "stays"]);
+    let expired = now.plus(KEEP);
+    assert!(all_ended(&backend, 10, expired, async || {}).await.is_empty());
+    while backend.sweep(expired).await.expect("sweep") > 0 {}
+    assert!(all_ended(&backend, 10, now, async || {}).await.is_empty());
     Ok(())
 }

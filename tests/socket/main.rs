@@ -28,6 +28,7 @@ mod stubs;
 #[path = "../support/mod.rs"]
 mod support;
 mod talk;
+mod tasks;
 mod unary;
 mod verdicts;
 
@@ -51,6 +52,7 @@ macro_rules! room {
             crate::server::cases!($open);
             crate::states::cases!($open);
             crate::stream::cases!($open);
+            crate::tasks::cases!($open);
             crate::unary::cases!($open);
             crate::verdicts::cases!($open);
         }

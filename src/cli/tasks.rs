@@ -1,0 +1,99 @@
+//! `tasks`: what waits, what runs, what ended.
+
+use lineshaft_client::proto;
+use proto::ListedTask;
+use serde_json::Value;
+
+use super::filter::{self, Term};
+use super::{Exit, Failure, Remote, output, remote, state, value};
+
+/// Show tasks: those that wait, then those that are leased, then those that ended, newest end first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = help(), after_long_help = help())]
+pub struct Command {
+    #[command(flatten)]
+    remote: Remote,
+    /// Only those that fit; see below.
+    #[arg(value_name = "FILTER", value_parser = filter::parse_tasks)]
+    filters: Vec<Term>,
+    /// Stop after this many tasks; 0: show all.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+}
+
+const PAGE: u32 = 1_000;
+
+fn help() -> String {
+    format!("{}\n\n{}", filter::TASKS_HELP, super::exit::HELP)
+}
+
+impl Command {
+    /// Runs the command.
+    pub async fn run(self) -> Exit {
+        let json = self.remote.json;
+        output::finish(self.show().await, json)
+    }
+
+    async fn show(self) -> Result<Exit, Failure> {
+        let connection = self.remote.connect().await?;
+        let mut table =
+            output::table(["TASK", "NAME", "STATUS", "QUEUE", "ATTEMPT", "SENT", "WORKER", "RESULT", "ARGUMENTS"]);
+        let filter = filter::tasks(&self.filters);
+        let (mut shown, mut page_token) = (0usize, String::new());
+        loop {
+            let left = if self.limit == 0 { usize::MAX } else { self.limit - shown };
+            let page_size = u32::try_from(left).map_or(PAGE, |left| left.min(PAGE));
+            let request = proto::ListTasksRequest { filter: Some(filter.clone()), page_size, page_token };
+            let page = connection.tasks().list_tasks(remote::quick(request)).await?.into_inner();
+            for task in &page.tasks {
+                shown += 1;
+                if self.remote.json {
+                    output::line(&to_json(task).to_string())?;
+                } else {
+                    table.add_row(row(task));
+                }
+            }
+            page_token = page.next_page_token;
+            let is_enough = self.limit != 0 && shown >= self.limit;
+            if page_token.is_empty() || is_enough {
+                if !self.remote.json {
+                    output::print_table(&table)?;
+                }
+                if !page_token.is_empty() {
+                    output::remark(&format!("the first {shown} are shown; --limit 0 shows all"));
+                }
+                return Ok(Exit::Ok);
+            }
+        }
+    }
+}
+
+fn row(listed: &ListedTask) -> [String; 9] {
+    let known = listed.state.clone().unwrap_or_default();
+    let task = listed.task.clone().unwrap_or_default();
+    [
+        output::cell(&known.task_id),
+        output::cell(&known.task_name),
+        state::status(&known).to_owned(),
+        if listed.queue.is_empty() { "–".into() } else { output::cell(&listed.queue) },
+        known.attempt.to_string(),
+        output::age(known.created_at.as_ref()),
+        if listed.worker.is_empty() { "–".into() } else { output::cell(&listed.worker) },
+        output::cell(&state::outcome(&known)),
+        output::cell(&value::texts(&task.args)),
+    ]
+}
+
+/// A listed task for `--json`: its state, and beside that what only live tasks have.
+fn to_json(listed: &ListedTask) -> Value {
+    let text = |text: &str| if text.is_empty() { Value::Null } else { text.into() };
+    let mut shown = state::to_json(&listed.state.clone().unwrap_or_default());
+    if let Value::Object(members) = &mut shown {
+        members.insert("queue".into(), text(&listed.queue));
+        let args = listed.task.as_ref().map_or(Value::Null, |task| value::list_to_json(&task.args));
+        members.insert("args".into(), args);
+        members.insert("available_at".into(), output::moment(listed.available_at.as_ref()));
+        members.insert("worker".into(), text(&listed.worker));
+    }
+    shown
+}
