@@ -47,6 +47,9 @@ pub struct Command {
     /// 0 (lowest) to 255; higher ones first where the broker can.
     #[arg(long, value_name = "N", default_value_t = 0)]
     priority: u8,
+    /// How long the result is kept after the end, 1s to 365d. Default: as the server is configured, 1h.
+    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    keep_result: Option<Duration>,
     /// A header as KEY=TEXT, carried to the worker; may be repeated.
     #[arg(long = "header", value_name = "KEY=TEXT", value_parser = header)]
     headers: Vec<(String, String)>,
@@ -87,6 +90,11 @@ fn until(text: &str) -> Result<Until, String> {
     }
 }
 
+fn duration(span: Option<Duration>, what: &str) -> Result<Option<prost_types::Duration>, Failure> {
+    let out_of_range = |_| Failure::usage(format!("{what} is out of range"));
+    span.map(prost_types::Duration::try_from).transpose().map_err(out_of_range)
+}
+
 impl Command {
     /// Runs the command.
     pub async fn run(self) -> Exit {
@@ -123,12 +131,8 @@ impl Command {
                 return Err(Failure::usage(format!("header {key:?} is given twice")));
             }
         }
-        let delay = match self.delay {
-            None => None,
-            Some(span) => {
-                Some(prost_types::Duration::try_from(span).map_err(|_| Failure::usage("the delay is out of range"))?)
-            }
-        };
+        let delay = duration(self.delay, "the delay")?;
+        let result_retention = duration(self.keep_result, "--keep-result")?;
         Ok(proto::Task {
             id: self.id.unwrap_or_default(),
             name: self.name,
@@ -139,6 +143,7 @@ impl Command {
             delay,
             priority: self.priority.into(),
             retry_count: self.retries,
+            result_retention,
             request_id: self.request_id.unwrap_or_default(),
             idempotency: self.idempotency_key.map(|key| proto::Idempotency { key, until: self.until }),
             ..proto::Task::default()

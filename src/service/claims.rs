@@ -72,6 +72,7 @@ fn digest(hash: &mut Sha256, task: &Submission) {
         retry_count,
         retry_timeout,
         immutable,
+        result_retention,
         on_success,
         on_error,
         request_id: _,
@@ -90,7 +91,10 @@ fn digest(hash: &mut Sha256, task: &Submission) {
         part(key.as_bytes());
         part(json.0.as_bytes());
     }
-    part(format!("{eta:?} {delay:?} {priority} {retry_count} {retry_timeout} {immutable}").as_bytes());
+    part(
+        format!("{eta:?} {delay:?} {priority} {retry_count} {retry_timeout} {immutable} {result_retention:?}")
+            .as_bytes(),
+    );
     part(format!("{idempotency:?}").as_bytes());
     for callbacks in [on_success, on_error] {
         part(&(callbacks.len() as u64).to_be_bytes());

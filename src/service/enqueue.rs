@@ -263,13 +263,17 @@ impl Service {
             (None, Some(delay)) if !delay.is_zero() => Some(Timestamp::from_wall(now.plus(delay))),
             _ => None,
         };
+        let mut headers = task.headers;
+        if let Some(retention) = task.result_retention {
+            envelope::retain_result(&mut headers, retention);
+        }
         Ok(Signature {
             uuid: task.id.unwrap_or_else(TaskId::generate).as_str().to_owned(),
             name: task.name,
             routing_key: queue.as_str().to_owned(),
             eta,
             args: Some(task.args),
-            headers: Some(task.headers),
+            headers: Some(headers),
             priority: task.priority,
             immutable: task.immutable,
             retry_count: i64::from(task.retry_count),

@@ -3,6 +3,7 @@
 //! Our headers are strings, so that a Machinery worker which publishes the task again carries them on unchanged.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -13,6 +14,8 @@ use crate::wire;
 const SENT: &str = "lineshaft-sent";
 /// Header: how many attempts were made under earlier messages of the task.
 const ATTEMPTS: &str = "lineshaft-attempts";
+/// Header: how long the final state is kept, milliseconds.
+const RETENTION: &str = "lineshaft-retention";
 /// What the headers of ours begin with.
 pub(super) const OURS: &str = "lineshaft-";
 
@@ -50,6 +53,21 @@ pub(super) fn generation(signature: &Signature) -> u64 {
 /// Attempts made under earlier messages.
 pub(super) fn attempts_before(signature: &Signature) -> u32 {
     number(signature, ATTEMPTS).unwrap_or(0)
+}
+
+/// The longest that anybody may have the final state of a task kept.
+pub const RESULT_RETENTION_MAX: Duration = Duration::from_secs(365 * 86_400);
+
+/// How long the final state of this task is kept; `None`: as [`super::types::Settings::results_expire_in`] says. What another
+/// program wrote beyond the bound is taken at the bound.
+pub fn result_retention(signature: &Signature) -> Option<Duration> {
+    number(signature, RETENTION).map(|millis| Duration::from_millis(millis).min(RESULT_RETENTION_MAX))
+}
+
+/// Says how long the final state is kept.
+pub(super) fn retain_result(headers: &mut Headers, retention: Duration) {
+    let millis = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
+    headers.insert(RETENTION.into(), crate::task::RawJson::string(&millis.to_string()));
 }
 
 /// Marks a task as sent at `generation`, with `attempts` made so far.

@@ -60,6 +60,7 @@ use crate::fused::Fused;
 use crate::ledger::Ledger;
 use crate::task::{LeaseId, SessionId};
 pub use backup::Backup;
+pub use envelope::{RESULT_RETENTION_MAX, result_retention};
 use types::{Event, Guarantees, Parting, Report, Settings};
 pub use watch::StateWatch;
 pub use worker::{Inbound, Stream};

@@ -143,7 +143,7 @@ impl Attempt<'_> {
             at: self.now,
             effects,
             dead: None,
-            keep: self.settings.results_expire_in,
+            keep: self.end_kept(),
         }
     }
 
@@ -190,7 +190,12 @@ impl Attempt<'_> {
         state.results = results;
         state.error = error.to_owned();
         state.reason = reason;
-        StateWrite { state, keep: if waits { WAITING_KEPT } else { self.settings.results_expire_in } }
+        StateWrite { state, keep: if waits { WAITING_KEPT } else { self.end_kept() } }
+    }
+
+    /// How long the end is kept, and the decision with it.
+    fn end_kept(&self) -> Duration {
+        envelope::result_retention(self.signature).unwrap_or(self.settings.results_expire_in)
     }
 
     fn retry(&self, after: Option<Duration>) -> NewTask {

@@ -40,6 +40,8 @@ pub struct Submission {
     pub retry_timeout: u64,
     /// Results are not passed on.
     pub immutable: bool,
+    /// How long the final state is kept; `None`: [`Settings::results_expire_in`].
+    pub result_retention: Option<Duration>,
     /// Sent after SUCCESS.
     pub on_success: Vec<Submission>,
     /// Sent after FAILURE.

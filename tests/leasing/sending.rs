@@ -191,3 +191,31 @@ async fn a_wait_for_a_task_that_is_not_sent_yet_sees_its_end_at_once_on_any_repl
     assert_eq!(state.status, Status::Success);
     assert!(begun.elapsed() < Duration::from_secs(1), "told, not polled");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_result_is_kept_as_long_as_its_task_asks() {
+    for world in [World::new(), World::fused()] {
+        let replica = world.replica();
+        let kept = |id, seconds| Submission { result_retention: Some(Duration::from_secs(seconds)), ..task("a", id) };
+        replica.send(kept("short", 60)).await;
+        replica.send(Submission { retry_count: 1, ..kept("long", 86_400) }).await;
+        replica.send(task("a", "plain")).await;
+        let mut worker = Worker::attach(&replica.service, "w", &["a"], 100).await;
+        for _ in 0..4 {
+            let lease = worker.lease().await;
+            // The retry carries on what its task asked for.
+            let fails = lease.signature.uuid == "long" && lease.attempt == 1;
+            let outcome = if fails { failure("once") } else { success("done") };
+            assert_eq!(worker.report(&lease, outcome).await, Verdict::Recorded);
+        }
+        for id in ["short", "plain", "long"] {
+            assert_eq!(replica.end(id).await.status, Status::Success);
+        }
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert!(replica.try_state("short").await.is_none(), "a minute is over");
+        assert!(replica.try_state("plain").await.is_some());
+        tokio::time::advance(HOUR).await;
+        assert!(replica.try_state("plain").await.is_none(), "an hour is over");
+        assert!(replica.try_state("long").await.is_some(), "a day is not");
+    }
+}

@@ -7,6 +7,7 @@ use lineshaft_client::proto;
 use super::{arg, limit, named, time, value};
 use crate::error::Error;
 use crate::service::types::{Pending, Settings, Submission};
+use crate::service::{RESULT_RETENTION_MAX, result_retention as retention_of};
 use crate::task::{Body, Headers, NAME_BYTES_MAX, QueueName, Signature, TaskId, TaskName};
 use crate::wire::machinery;
 
@@ -18,6 +19,9 @@ const RETRY_COUNT_MAX: u32 = 1_000_000;
 
 /// Greatest `Task.retry_timeout`.
 const RETRY_TIMEOUT_MAX: Duration = Duration::from_secs(30 * 86400);
+
+/// Least `Task.result_retention`.
+const RESULT_RETENTION_MIN: Duration = Duration::from_secs(1);
 
 /// Checks a task against every rule of its comments. Paths begin at the task.
 pub(in crate::api) fn submission(task: proto::Task, settings: &Settings) -> Result<Submission, Error> {
@@ -45,6 +49,11 @@ fn nested(task: proto::Task, settings: &Settings, depth: usize) -> Result<Submis
     if retry_timeout.subsec_nanos() > 0 {
         return Err(Error::invalid("retry_timeout", "must be whole seconds"));
     }
+    let retention = |given| time::duration("result_retention", &given, RESULT_RETENTION_MAX);
+    let result_retention = task.result_retention.map(retention).transpose()?;
+    if let Some(short) = result_retention.filter(|retention| *retention < RESULT_RETENTION_MIN) {
+        return Err(Error::invalid("result_retention", format!("must be at least 1 s, is {short:?}")));
+    }
     let (request_id, idempotency) = named::of(&task.request_id, task.idempotency, depth)?;
     let callbacks = |field: &str, tasks: Vec<proto::Task>| {
         if tasks.is_empty() {
@@ -68,6 +77,7 @@ fn nested(task: proto::Task, settings: &Settings, depth: usize) -> Result<Submis
         retry_count: task.retry_count,
         retry_timeout: retry_timeout.as_secs(),
         immutable: task.immutable,
+        result_retention,
         on_success: callbacks("on_success", task.on_success)?,
         on_error: callbacks("on_error", task.on_error)?,
         request_id,
@@ -150,6 +160,7 @@ pub(super) fn shown(signature: &Signature, queue: Option<&QueueName>, depth_left
             .filter(|seconds| *seconds > 0)
             .map(|seconds| time::to_duration(Duration::from_secs(seconds))),
         immutable: signature.immutable,
+        result_retention: retention_of(signature).map(time::to_duration),
         on_success: callbacks(&signature.on_success),
         on_error: callbacks(&signature.on_error),
         request_id: String::new(),
@@ -211,6 +222,8 @@ mod tests {
             (with(|t| t.retry_count = 1_000_001), "retry_count"),
             (with(|t| t.retry_timeout = seconds(30 * 86400 + 1)), "retry_timeout"),
             (with(|t| t.retry_timeout = Some(prost_types::Duration { seconds: 1, nanos: 1 })), "retry_timeout"),
+            (with(|t| t.result_retention = seconds(0)), "result_retention"),
+            (with(|t| t.result_retention = seconds(365 * 86400 + 1)), "result_retention"),
             (with(|t| t.delay = seconds(-1)), "delay"),
             (with(|t| t.delay = seconds(i64::MAX)), "delay"),
             (with(|t| t.eta = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 })), "eta"),

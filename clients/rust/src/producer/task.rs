@@ -102,6 +102,13 @@ impl Task {
         self
     }
 
+    /// How long the final state is kept after the end, results included: 1 s to 365 days, whole milliseconds. Default: as
+    /// the server is configured, 1 h.
+    pub fn keep_result(mut self, retention: Duration) -> Self {
+        self.proto.result_retention = Some(to_proto(retention));
+        self
+    }
+
     /// Sets a header, carried unchanged through retries and callbacks.
     pub fn header(mut self, key: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
         self.proto.headers.insert(key.into(), header_from_json(value.into()));
