@@ -12,4 +12,5 @@ mod disk;
 mod leases;
 mod pause;
 mod processes;
+mod scale;
 mod witness;

@@ -1,0 +1,142 @@
+//! Many tasks that wait and many that are delayed: each is listed once, page after page, and a killed server finds them all
+//! again. Prints what it takes; `LINESHAFT_SCALE=1000000` is the size the promises are made for.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use lineshaft_client::proto::queue_service_client::QueueServiceClient;
+use lineshaft_client::proto::task_service_client::TaskServiceClient;
+use lineshaft_client::proto::{
+    GetPendingTasksRequest, GetQueueRequest, ListTasksRequest, SendTasksRequest, Task, TaskFilter, TaskStatus,
+    send_result,
+};
+
+use super::processes::Server;
+
+/// Waiting tasks, and as many delayed ones, where nothing else is asked for.
+const SCALE: usize = 20_000;
+/// What the server may take, whatever the size, bytes.
+const MEMORY_MAX: u64 = 1 << 30;
+/// Tasks in one call.
+const BATCH: usize = 1000;
+const PAGE: u32 = 1000;
+const DAY: i64 = 86_400;
+
+fn scale() -> usize {
+    std::env::var("LINESHAFT_SCALE").map_or(SCALE, |text| text.parse().expect("LINESHAFT_SCALE is a number"))
+}
+
+fn task(id: String, delayed: bool) -> Task {
+    let delay = delayed.then_some(prost_types::Duration { seconds: DAY, nanos: 0 });
+    Task { id, name: "nobody".to_owned(), queue: "q".to_owned(), delay, ..Task::default() }
+}
+
+async fn fill(server: &Server, count: usize) {
+    let mut tasks = TaskServiceClient::connect(server.url()).await.expect("the server answers");
+    for first in (0..count).step_by(BATCH) {
+        let of = |delayed: bool, word: &'static str| {
+            (first..count.min(first + BATCH)).map(move |n| task(format!("{word}-{n}"), delayed)).collect::<Vec<_>>()
+        };
+        for batch in [of(false, "waiting"), of(true, "delayed")] {
+            let answer = tasks.send_tasks(SendTasksRequest { tasks: batch }).await.expect("are sent").into_inner();
+            let sent = |result: &lineshaft_client::proto::SendResult| {
+                matches!(result.result, Some(send_result::Result::TaskId(_)))
+            };
+            assert!(answer.results.iter().all(sent));
+        }
+    }
+}
+
+/// What a walk through all pages of a listing found and took.
+struct Walk {
+    ids: HashSet<String>,
+    pages: Vec<Duration>,
+}
+
+impl Walk {
+    /// Prints the median of the first and of the last tenth of the pages.
+    fn tell(&self, what: &str) {
+        let median = |pages: &[Duration]| {
+            let mut sorted = pages.to_vec();
+            sorted.sort_unstable();
+            sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+        };
+        let tenth = self.pages.len().div_ceil(10);
+        let (first, last) = (median(&self.pages[..tenth]), median(&self.pages[self.pages.len() - tenth..]));
+        let ratio = last.as_secs_f64() / first.as_secs_f64().max(1e-9);
+        println!("{what}: {} pages, the first take {first:?}, the last {last:?}: {ratio:.2} x", self.pages.len());
+    }
+}
+
+/// Asks for page after page; `ask` answers the ids of a page and the token of the next.
+async fn walk(mut ask: impl AsyncFnMut(String) -> (Vec<String>, String)) -> Walk {
+    let mut walk = Walk { ids: HashSet::new(), pages: Vec::new() };
+    let mut token = String::new();
+    loop {
+        #[allow(clippy::disallowed_methods)]
+        let begun = Instant::now();
+        let (ids, next) = ask(token).await;
+        walk.pages.push(begun.elapsed());
+        for id in ids {
+            assert!(walk.ids.insert(id.clone()), "{id} is on two pages");
+        }
+        token = next;
+        if token.is_empty() {
+            return walk;
+        }
+    }
+}
+
+async fn look(server: &Server, count: usize) {
+    let mut queues = QueueServiceClient::connect(server.url()).await.expect("the server answers");
+    let request = GetQueueRequest { queue: "q".to_owned() };
+    let queue = queues.get_queue(request).await.expect("is told").into_inner().queue.expect("is set");
+    assert_eq!((queue.waiting, queue.delayed), (count as u64, count as u64));
+    let pending = walk(async |page_token| {
+        let request =
+            GetPendingTasksRequest { queue: "q".to_owned(), include_delayed: true, page_size: PAGE, page_token };
+        let page = queues.get_pending_tasks(request).await.expect("are listed").into_inner();
+        (page.tasks.into_iter().filter_map(|waiting| waiting.task).map(|task| task.id).collect(), page.next_page_token)
+    });
+    let pending = pending.await;
+    assert_eq!(pending.ids.len(), 2 * count);
+    pending.tell("GetPendingTasks");
+    let mut tasks = TaskServiceClient::connect(server.url()).await.expect("the server answers");
+    let listed = walk(async |page_token| {
+        let filter = TaskFilter { statuses: vec![TaskStatus::Pending.into()], ..TaskFilter::default() };
+        let request = ListTasksRequest { filter: Some(filter), page_size: PAGE, page_token };
+        let page = tasks.list_tasks(request).await.expect("are listed").into_inner();
+        (page.tasks.into_iter().filter_map(|one| one.state).map(|state| state.task_id).collect(), page.next_page_token)
+    });
+    let listed = listed.await;
+    assert_eq!(listed.ids, pending.ids);
+    listed.tell("ListTasks");
+}
+
+/// Resident memory of the server, bytes.
+fn memory(server: &Server) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid().as_raw_nonzero())).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("is told");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+}
+
+#[test]
+fn many_waiting_and_delayed_tasks_are_each_listed_once_and_found_again_after_a_crash() {
+    let count = scale();
+    let mut server = Server::start(&[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
+    runtime.block_on(fill(&server, count));
+    runtime.block_on(look(&server, count));
+    let taken = memory(&server);
+    println!("{count} waiting and {count} delayed tasks: {} MiB resident", taken >> 20);
+    assert!(taken < MEMORY_MAX, "{taken} bytes");
+    server.kill();
+    #[allow(clippy::disallowed_methods)]
+    let begun = Instant::now();
+    server.life(&[]);
+    println!("it listens again {:?} after it was killed", begun.elapsed());
+    runtime.block_on(look(&server, count));
+    let taken = memory(&server);
+    println!("after the restart: {} MiB resident", taken >> 20);
+    assert!(taken < MEMORY_MAX, "{taken} bytes");
+}
