@@ -1,22 +1,30 @@
 //! Many tasks that wait and many that are delayed: each is listed once, page after page, and a killed server finds them all
-//! again. Prints what it takes; `LINESHAFT_SCALE=1000000` is the size the promises are made for.
+//! again. Many that have ended and whose results have expired: the store gives their room back. Prints what it takes;
+//! `LINESHAFT_SCALE=1000000` is the size the promises are made for.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use lineshaft_client::proto::queue_service_client::QueueServiceClient;
 use lineshaft_client::proto::task_service_client::TaskServiceClient;
+use lineshaft_client::proto::worker_service_client::WorkerServiceClient;
 use lineshaft_client::proto::{
-    GetPendingTasksRequest, GetQueueRequest, ListTasksRequest, SendTasksRequest, Task, TaskFilter, TaskStatus,
-    send_result,
+    GetPendingTasksRequest, GetQueueRequest, LeaseTasksRequest, ListTasksRequest, Report, ReportTasksRequest,
+    SendTasksRequest, Subscription, Success, Task, TaskFilter, TaskStatus, report, send_result,
 };
 
-use super::processes::Server;
+use super::processes::{Server, until};
 
 /// Waiting tasks, and as many delayed ones, where nothing else is asked for.
 const SCALE: usize = 20_000;
 /// What the server may take, whatever the size, bytes.
 const MEMORY_MAX: u64 = 1 << 30;
+/// What the store may take on disk once all results have expired, whatever the size, bytes.
+const DISK_MAX: u64 = 200 << 20;
+/// How many tasks end for each that waits in the other test.
+const ENDED_EACH: usize = 5;
+/// Ten times what forgetting takes, for each of the tasks.
+const FORGOTTEN_MAX: Duration = Duration::from_millis(2);
 /// Tasks in one call.
 const BATCH: usize = 1000;
 const PAGE: u32 = 1000;
@@ -139,4 +147,68 @@ fn many_waiting_and_delayed_tasks_are_each_listed_once_and_found_again_after_a_c
     let taken = memory(&server);
     println!("after the restart: {} MiB resident", taken >> 20);
     assert!(taken < MEMORY_MAX, "{taken} bytes");
+}
+
+/// Runs so many tasks, whose results expire after a second.
+async fn run_through(server: &Server, count: usize) {
+    let mut tasks = TaskServiceClient::connect(server.url()).await.expect("the server answers");
+    let mut workers = WorkerServiceClient::connect(server.url()).await.expect("the server answers");
+    let mut session = None;
+    for first in (0..count).step_by(BATCH) {
+        let retention = Some(prost_types::Duration { seconds: 1, nanos: 0 });
+        let one = |n| Task { result_retention: retention, ..task(format!("ended-{n}"), false) };
+        let batch: Vec<Task> = (first..count.min(first + BATCH)).map(one).collect();
+        let mut left = batch.len();
+        tasks.send_tasks(SendTasksRequest { tasks: batch }).await.expect("are sent");
+        while left > 0 {
+            let takes = Subscription { queue: "q".to_owned(), names: vec!["nobody".to_owned()], weight: 1 };
+            let request = LeaseTasksRequest {
+                session,
+                subscriptions: vec![takes],
+                tasks_max: BATCH as u32,
+                wait_max: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
+                ..LeaseTasksRequest::default()
+            };
+            let leased = workers.lease_tasks(request).await.expect("are leased").into_inner();
+            session = leased.session;
+            left -= leased.leases.len();
+            let done = |lease: lineshaft_client::proto::Lease| Report {
+                lease_id: lease.lease_id,
+                outcome: Some(report::Outcome::Success(Success::default())),
+                ..Report::default()
+            };
+            let reports: Vec<Report> = leased.leases.into_iter().map(done).collect();
+            if !reports.is_empty() {
+                workers.report_tasks(ReportTasksRequest { reports }).await.expect("are reported");
+            }
+        }
+    }
+}
+
+/// Tasks that have ended, as far as anybody remembers them; at most a page.
+async fn remembered(server: &Server) -> usize {
+    let mut tasks = TaskServiceClient::connect(server.url()).await.expect("the server answers");
+    let statuses = vec![TaskStatus::Success.into()];
+    let filter = Some(TaskFilter { statuses, ..TaskFilter::default() });
+    let request = ListTasksRequest { filter, page_size: PAGE, page_token: String::new() };
+    tasks.list_tasks(request).await.expect("are listed").into_inner().tasks.len()
+}
+
+/// Bytes of the files of the store.
+fn disk(server: &Server) -> u64 {
+    let files = std::fs::read_dir(server.dir().join("data")).expect("it is there");
+    files.map(|file| file.expect("is told").metadata().expect("is told").len()).sum()
+}
+
+#[test]
+fn the_room_of_ended_tasks_comes_back_once_their_results_have_expired() {
+    let count = ENDED_EACH * scale();
+    let server = Server::start(&[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
+    runtime.block_on(run_through(&server, count));
+    println!("{count} tasks have ended: {} MiB on disk, {} MiB resident", disk(&server) >> 20, memory(&server) >> 20);
+    let max = Duration::from_secs(60) + FORGOTTEN_MAX * count as u32;
+    until("all is forgotten", max, || (runtime.block_on(remembered(&server)) == 0).then_some(()));
+    until("the room is back", max, || (disk(&server) < DISK_MAX).then_some(()));
+    println!("their results have expired: {} MiB on disk, {} MiB resident", disk(&server) >> 20, memory(&server) >> 20);
 }
