@@ -102,18 +102,19 @@ have_docker_compose() { command -v docker-compose >/dev/null; }
 install_docker_compose() { install_debian docker-compose; }
 
 # Steps the wall clock of one process.
-FAKETIME_LIB=
-have_faketime() {
+have_faketime() { faketime_library >/dev/null; }
+install_faketime() { install_debian faketime; }
+# Prints its path.
+faketime_library() {
     local library
     for library in /usr/lib/*/faketime/libfaketimeMT.so.1 /usr/lib/faketime/libfaketimeMT.so.1; do
         if [[ -f $library ]]; then
-            FAKETIME_LIB=$library
+            echo "$library"
             return 0
         fi
     done
     return 1
 }
-install_faketime() { install_debian faketime; }
 
 install_debian() {
     if ! command -v apt-get >/dev/null || [[ $(id -u) -ne 0 ]]; then

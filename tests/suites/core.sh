@@ -32,7 +32,8 @@ rust_tests "examples in the documentation" cargo test --release --workspace --lo
 if ((${#core_serial[@]} > 0)); then
     # The tests of a stepped clock say that they are skipped where this is not set.
     if need faketime; then
-        export LINESHAFT_TEST_FAKETIME=$FAKETIME_LIB
+        LINESHAFT_TEST_FAKETIME=$(faketime_library)
+        export LINESHAFT_TEST_FAKETIME
     else
         skip "a stepped clock" "libfaketime is not here, and installing it takes apt-get and root" 4
     fi
