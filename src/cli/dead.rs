@@ -7,6 +7,7 @@ use proto::{DeadTask, DeadTaskOutcome, DeadTaskResult};
 use serde_json::Value;
 
 use super::filter::{self, Term};
+use super::listing::Listing;
 use super::remote::{self, Connection};
 use super::{Exit, Failure, Remote, confirm, exit, output, state, value};
 
@@ -109,32 +110,17 @@ impl Command {
 impl List {
     async fn show(self) -> Result<Exit, Failure> {
         let connection = self.remote.connect().await?;
-        let mut table = output::table(["DEAD ID", "TASK", "NAME", "QUEUE", "DIED", "ATTEMPTS", "WHY", "ARGUMENTS"]);
+        let headings = ["DEAD ID", "TASK", "NAME", "QUEUE", "DIED", "ATTEMPTS", "WHY", "ARGUMENTS"];
+        let mut listing = Listing::new(self.remote.json, self.limit, headings);
         let filter = filter::dead_tasks(&self.filters);
-        let (mut shown, mut page_token) = (0usize, String::new());
+        let mut page_token = String::new();
         loop {
             let request = proto::ListDeadTasksRequest { filter: Some(filter.clone()), page_size: PAGE, page_token };
             let page = connection.queues().list_dead_tasks(remote::quick(request)).await?.into_inner();
-            let left = if self.limit == 0 { usize::MAX } else { self.limit - shown };
-            let is_cut = page.dead_tasks.len() > left;
-            for dead in page.dead_tasks.iter().take(left) {
-                shown += 1;
-                if self.remote.json {
-                    output::line(&to_json(dead).to_string())?;
-                } else {
-                    table.add_row(row(dead));
-                }
-            }
+            listing.show(&page.dead_tasks, row, to_json)?;
             page_token = page.next_page_token;
-            let more = is_cut || !page_token.is_empty();
-            if !more || shown == self.limit {
-                if !self.remote.json {
-                    output::print_table(&table)?;
-                }
-                if more {
-                    output::remark(&format!("the first {shown} are shown; --limit 0 shows all"));
-                }
-                return Ok(Exit::Ok);
+            if !listing.wants(&page_token) {
+                return listing.end(&page_token);
             }
         }
     }

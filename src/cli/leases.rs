@@ -4,6 +4,7 @@ use lineshaft_client::proto;
 use proto::LeaseInfo;
 use serde_json::Value;
 
+use super::listing::Listing;
 use super::{Exit, Failure, Remote, exit, output, remote};
 
 /// Show the leases in force, oldest first: which attempt of which task is with which worker, since when.
@@ -32,7 +33,8 @@ impl Command {
 
     async fn show(self) -> Result<Exit, Failure> {
         let connection = self.remote.connect().await?;
-        let mut table = output::table(["TASK", "NAME", "QUEUE", "ATTEMPT", "TOKEN", "WORKER", "HELD", "ACCEPTED"]);
+        let headings = ["TASK", "NAME", "QUEUE", "ATTEMPT", "TOKEN", "WORKER", "HELD", "ACCEPTED"];
+        let mut listing = Listing::new(self.remote.json, 0, headings);
         let mut page_token = String::new();
         loop {
             let request = proto::ListLeasesRequest {
@@ -42,22 +44,12 @@ impl Command {
                 page_token,
             };
             let page = connection.queues().list_leases(remote::quick(request)).await?.into_inner();
-            for lease in &page.leases {
-                if self.remote.json {
-                    output::line(&to_json(lease).to_string())?;
-                } else {
-                    table.add_row(row(lease));
-                }
-            }
+            listing.show(&page.leases, row, to_json)?;
             page_token = page.next_page_token;
-            if page_token.is_empty() {
-                break;
+            if !listing.wants(&page_token) {
+                return listing.end(&page_token);
             }
         }
-        if !self.remote.json {
-            output::print_table(&table)?;
-        }
-        Ok(Exit::Ok)
     }
 }
 

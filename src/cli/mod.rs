@@ -17,6 +17,7 @@ pub mod exit;
 pub mod failure;
 pub mod filter;
 pub mod leases;
+pub mod listing;
 pub mod manual;
 pub mod output;
 pub mod pause;

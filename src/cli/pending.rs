@@ -4,6 +4,7 @@ use lineshaft_client::proto;
 use proto::PendingTask;
 use serde_json::Value;
 
+use super::listing::Listing;
 use super::{Exit, Failure, Remote, exit, output, remote, value};
 
 /// Show the tasks that wait in a queue, in the order in which they would be leased.
@@ -35,8 +36,9 @@ impl Command {
 
     async fn show(self) -> Result<Exit, Failure> {
         let connection = self.remote.connect().await?;
-        let mut table = output::table(["TASK", "NAME", "ARGUMENTS", "PRIORITY", "RETRIES", "DUE", "NOTE"]);
-        let (mut shown, mut page_token) = (0usize, String::new());
+        let headings = ["TASK", "NAME", "ARGUMENTS", "PRIORITY", "RETRIES", "DUE", "NOTE"];
+        let mut listing = Listing::new(self.remote.json, self.limit, headings);
+        let mut page_token = String::new();
         loop {
             let request = proto::GetPendingTasksRequest {
                 queue: self.queue.clone(),
@@ -45,26 +47,10 @@ impl Command {
                 page_token,
             };
             let page = connection.queues().get_pending_tasks(remote::quick(request)).await?.into_inner();
-            let left = if self.limit == 0 { usize::MAX } else { self.limit - shown };
-            let cut = page.tasks.len() > left;
-            for task in page.tasks.iter().take(left) {
-                shown += 1;
-                if self.remote.json {
-                    output::line(&to_json(task).to_string())?;
-                } else {
-                    table.add_row(row(task));
-                }
-            }
+            listing.show(&page.tasks, row, to_json)?;
             page_token = page.next_page_token;
-            let more = cut || !page_token.is_empty();
-            if !more || shown == self.limit {
-                if !self.remote.json {
-                    output::print_table(&table)?;
-                }
-                if more {
-                    output::remark(&format!("the first {shown} are shown; --limit 0 shows all"));
-                }
-                return Ok(Exit::Ok);
+            if !listing.wants(&page_token) {
+                return listing.end(&page_token);
             }
         }
     }

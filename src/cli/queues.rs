@@ -6,6 +6,7 @@ use lineshaft_client::proto;
 use proto::{Queue, QueueRates};
 use serde_json::{Number, Value};
 
+use super::listing::Listing;
 use super::{Exit, Failure, Remote, exit, output, remote, span};
 
 /// Show queues: what waits, is delayed and leased, how old the oldest is, who takes from it, and rates over the last minute.
@@ -35,44 +36,29 @@ impl Command {
     async fn show(self) -> Result<Exit, Failure> {
         let connection = self.remote.connect().await?;
         let mut queues = connection.queues();
-        let mut table = table();
-        let mut add = |queue: &Queue| {
-            if self.remote.json {
-                return output::line(&to_json(queue).to_string());
-            }
-            table.add_row(row(queue));
-            Ok(())
-        };
+        let mut listing = Listing::new(self.remote.json, 0, HEADINGS);
         if let Some(queue) = self.queue {
             let request = proto::GetQueueRequest { queue };
             let answer = queues.get_queue(remote::quick(request)).await?.into_inner();
-            add(&answer.queue.unwrap_or_default())?;
-        } else {
-            let mut page_token = String::new();
-            loop {
-                let request =
-                    proto::ListQueuesRequest { page_size: PAGE, page_token, name_prefix: self.prefix.clone() };
-                let page = queues.list_queues(remote::quick(request)).await?.into_inner();
-                page.queues.iter().try_for_each(&mut add)?;
-                page_token = page.next_page_token;
-                if page_token.is_empty() {
-                    break;
-                }
+            listing.show(&[answer.queue.unwrap_or_default()], row, to_json)?;
+            return listing.end("");
+        }
+        let mut page_token = String::new();
+        loop {
+            let request = proto::ListQueuesRequest { page_size: PAGE, page_token, name_prefix: self.prefix.clone() };
+            let page = queues.list_queues(remote::quick(request)).await?.into_inner();
+            listing.show(&page.queues, row, to_json)?;
+            page_token = page.next_page_token;
+            if !listing.wants(&page_token) {
+                return listing.end(&page_token);
             }
         }
-        if !self.remote.json {
-            output::print_table(&table)?;
-        }
-        Ok(Exit::Ok)
     }
 }
 
-/// An empty table of queues.
-pub fn table() -> comfy_table::Table {
-    output::table([
-        "QUEUE", "WAITING", "DELAYED", "LEASED", "OLDEST", "WORKERS", "SENT/S", "DONE/S", "FAILED/S", "NOTE",
-    ])
-}
+/// Over a table of queues.
+pub const HEADINGS: [&str; 10] =
+    ["QUEUE", "WAITING", "DELAYED", "LEASED", "OLDEST", "WORKERS", "SENT/S", "DONE/S", "FAILED/S", "NOTE"];
 
 /// A queue as a row of [`table`].
 pub fn row(queue: &Queue) -> [String; 10] {

@@ -5,6 +5,7 @@ use proto::ListedTask;
 use serde_json::Value;
 
 use super::filter::{self, Term};
+use super::listing::Listing;
 use super::{Exit, Failure, Remote, output, remote, state, value};
 
 /// Show tasks: those that wait, then those that are leased, then those that ended, newest end first.
@@ -36,33 +37,18 @@ impl Command {
 
     async fn show(self) -> Result<Exit, Failure> {
         let connection = self.remote.connect().await?;
-        let mut table =
-            output::table(["TASK", "NAME", "STATUS", "QUEUE", "ATTEMPT", "SENT", "WORKER", "RESULT", "ARGUMENTS"]);
+        let headings = ["TASK", "NAME", "STATUS", "QUEUE", "ATTEMPT", "SENT", "WORKER", "RESULT", "ARGUMENTS"];
+        let mut listing = Listing::new(self.remote.json, self.limit, headings);
         let filter = filter::tasks(&self.filters);
-        let (mut shown, mut page_token) = (0usize, String::new());
+        let mut page_token = String::new();
         loop {
-            let left = if self.limit == 0 { usize::MAX } else { self.limit - shown };
-            let page_size = u32::try_from(left).map_or(PAGE, |left| left.min(PAGE));
+            let page_size = u32::try_from(listing.left()).map_or(PAGE, |left| left.min(PAGE));
             let request = proto::ListTasksRequest { filter: Some(filter.clone()), page_size, page_token };
             let page = connection.tasks().list_tasks(remote::quick(request)).await?.into_inner();
-            for task in &page.tasks {
-                shown += 1;
-                if self.remote.json {
-                    output::line(&to_json(task).to_string())?;
-                } else {
-                    table.add_row(row(task));
-                }
-            }
+            listing.show(&page.tasks, row, to_json)?;
             page_token = page.next_page_token;
-            let is_enough = self.limit != 0 && shown >= self.limit;
-            if page_token.is_empty() || is_enough {
-                if !self.remote.json {
-                    output::print_table(&table)?;
-                }
-                if !page_token.is_empty() {
-                    output::remark(&format!("the first {shown} are shown; --limit 0 shows all"));
-                }
-                return Ok(Exit::Ok);
+            if !listing.wants(&page_token) {
+                return listing.end(&page_token);
             }
         }
     }

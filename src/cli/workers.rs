@@ -6,6 +6,7 @@ use lineshaft_client::proto;
 use proto::{Subscription, WorkerInfo};
 use serde_json::Value;
 
+use super::listing::Listing;
 use super::{Exit, Failure, Remote, exit, output, remote, span};
 
 /// Show the workers whose sessions live: what they take, how much they hold, when they were last heard of.
@@ -28,27 +29,18 @@ impl Command {
 
     async fn show(self) -> Result<Exit, Failure> {
         let connection = self.remote.connect().await?;
-        let mut table = output::table(["WORKER", "CLIENT", "TAKES", "SLOTS", "LEASES", "HEARD", "ATTACHED"]);
+        let headings = ["WORKER", "CLIENT", "TAKES", "SLOTS", "LEASES", "HEARD", "ATTACHED"];
+        let mut listing = Listing::new(self.remote.json, 0, headings);
         let mut page_token = String::new();
         loop {
             let request = proto::ListWorkersRequest { page_size: PAGE, page_token };
             let page = connection.workers().list_workers(remote::quick(request)).await?.into_inner();
-            for worker in &page.workers {
-                if self.remote.json {
-                    output::line(&to_json(worker).to_string())?;
-                } else {
-                    table.add_row(row(worker));
-                }
-            }
+            listing.show(&page.workers, row, to_json)?;
             page_token = page.next_page_token;
-            if page_token.is_empty() {
-                break;
+            if !listing.wants(&page_token) {
+                return listing.end(&page_token);
             }
         }
-        if !self.remote.json {
-            output::print_table(&table)?;
-        }
-        Ok(Exit::Ok)
     }
 }
 

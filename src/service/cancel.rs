@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 use super::envelope::{self, Opened};
+use super::nobody::{self, is_nobodys};
 use super::outcome::Attempt;
 use super::types::{CancelAnswer, Event, Outcome, Report, Revoked};
 use super::{Inner, Service};
@@ -20,9 +21,8 @@ use crate::broker::Found;
 use crate::clock::{Instant, WallTime};
 use crate::error::{Error, StoreError};
 use crate::failpoint::Point;
-use crate::ledger;
 use crate::ledger::{Begun, CancelMark, Decision, Grant, Lease, LeaseQuery, LeaseStatus, Notice, Standing, Verdict};
-use crate::task::{FencingToken, LeaseId, SessionId, TaskId};
+use crate::task::{FencingToken, LeaseId, TaskId};
 
 /// How often all marks are gone through.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -37,9 +37,6 @@ const LOOK_PAUSE: Duration = Duration::from_millis(5);
 const SIGNAL_KEPT: Duration = Duration::from_secs(60);
 /// Leases read from the ledger in one go, where the broker cannot find messages.
 const LEASES_PAGE: usize = 1000;
-/// Leases of what is only granted to be ended are nobody's: left behind by a crash, they are orphans that cost no attempt.
-/// Not [`ledger::NOBODY`]: without a mark nothing is granted.
-const NOBODY: &str = "lineshaft-cancel";
 
 /// What this replica knows of cancellations under way.
 #[derive(Debug, Default)]
@@ -79,11 +76,6 @@ impl Cancels {
     }
 }
 
-/// True for leases that were granted only to be ended.
-pub(super) fn is_nobodys(lease: &Lease) -> bool {
-    [NOBODY, ledger::NOBODY].contains(&lease.session.as_str())
-}
-
 /// A message of a cancelled task.
 struct Message {
     found: Found,
@@ -96,13 +88,8 @@ impl Service {
     /// # Errors
     /// [`Error::TaskUnknown`]; [`Error::Store`]: cancel again.
     pub async fn cancel(&self, task: TaskId) -> Result<CancelAnswer, Error> {
-        let (told, answer) = oneshot::channel();
         let inner = self.inner.clone();
-        // Whoever asked may go away; what was begun is finished all the same.
-        self.inner.spawn(async move {
-            let _ = told.send(inner.cancel(task).await);
-        });
-        answer.await.unwrap_or(Err(Error::Draining))
+        self.inner.finished(async move { inner.cancel(task).await }).await.unwrap_or(Err(Error::Draining))
     }
 }
 
@@ -293,19 +280,8 @@ impl Inner {
             return Ok(false);
         }
         let at = self.clock.wall();
-        let grant = |message: &Message| Grant {
-            message: message.found.key.clone(),
-            task: TaskId::trusted(message.opened.signature.uuid.as_str()),
-            name: message.found.name.clone(),
-            queue: message.found.queue.clone(),
-            session: SessionId::trusted(NOBODY),
-            attach: 0,
-            worker: NOBODY.to_owned(),
-            request_id: None,
-            attempts_before: envelope::attempts_before(&message.opened.signature),
-            generation: envelope::generation(&message.opened.signature),
-            at,
-            body: None,
+        let grant = |Message { found, opened }: &Message| {
+            nobody::grant(nobody::CANCELLING, &found.key, &found.queue, opened, at, None)
         };
         let grants: Vec<Grant> = messages.iter().map(grant).collect();
         let begun = self.stores.ledger.begin(&grants).await?;

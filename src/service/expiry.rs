@@ -148,7 +148,7 @@ async fn end_lost(inner: &Arc<Inner>, leases: Vec<Lease>) -> Result<(), StoreErr
     let mut tally = Tally::default();
     for lease in leases {
         let hand = inner.hands.get(&lease.id);
-        if hand.as_ref().is_some_and(|h| !h.accepted) || super::cancel::is_nobodys(&lease) {
+        if hand.as_ref().is_some_and(|h| !h.accepted) || super::nobody::is_nobodys(&lease) {
             endings.push((lease.id, Ending::Free { report: None }));
             continue;
         }

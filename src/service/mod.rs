@@ -8,7 +8,7 @@
 //! - `worker`, `unary`: streams and single calls of workers. `hands`: what this replica holds.
 //! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
 //! - `dead`: tasks set aside, and what becomes of them.
-//! - `cancel`: ending tasks that nobody wants any more.
+//! - `cancel`: ending tasks that nobody wants any more. `nobody`: granting what is only to be ended.
 //! - `queues`, `pauses`, `traffic`, `purge`: queues, how much happens in them, stopping and emptying them.
 //! - `states`, `watch`: states on their way, and waiting for them. `inspect`, `tasks`: looking. `backup`: copying the store.
 
@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,6 +35,7 @@ mod envelope;
 mod expiry;
 mod hands;
 mod inspect;
+mod nobody;
 mod outcome;
 mod pauses;
 pub mod purge;
@@ -273,7 +274,7 @@ impl Inner {
     }
 
     /// Runs a step that must not be cut short by whoever asked for it.
-    fn spawn(self: &Arc<Self>, step: impl Future<Output = ()> + Send + 'static) {
+    fn spawn(&self, step: impl Future<Output = ()> + Send + 'static) {
         let halted = self.halted.clone();
         self.steps.spawn(async move {
             tokio::select! {
@@ -282,6 +283,16 @@ impl Inner {
                 () = step => {}
             }
         });
+    }
+
+    /// Runs a step to its end although whoever asked may go away; `None`: the replica was halted first.
+    async fn finished<T: Send + 'static>(&self, step: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let (tell, told) = oneshot::channel();
+        self.spawn(async move {
+            // An error says that the caller has gone.
+            let _ = tell.send(step.await);
+        });
+        told.await.ok()
     }
 
     /// Runs a loop until the replica stops.

@@ -1,18 +1,16 @@
 //! Ending all that waits in a queue.
 //!
 //! A page at a time: what waits is granted to nobody and decided as purged, as `cancel` ends what waits. A message that
-//! somebody has taken meanwhile has a live lease, and is left alone. A crash between the two leaves leases that are
-//! nobody's: they cost no attempt, and their tasks wait again.
+//! somebody has taken meanwhile has a live lease, and is left alone.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::sync::oneshot;
 
-use super::cancel::is_nobodys;
 use super::dead::Mode;
 use super::envelope::{self, Opened};
+use super::nobody::{self, is_nobodys};
 use super::outcome::Attempt;
 use super::settle::BATCH_MAX;
 use super::{Inner, Service};
@@ -20,7 +18,7 @@ use crate::broker::PendingQuery;
 use crate::error::{Error, StoreError};
 use crate::failpoint::Point;
 use crate::ledger::{Begun, Decision, Grant, Lease, NOBODY, Verdict};
-use crate::task::{MessageKey, QueueName, SessionId, TaskId, TaskName};
+use crate::task::{MessageKey, QueueName};
 
 /// Bytes of bodies after which a page ends.
 const PAGE_BYTES_MAX: usize = 8 << 20;
@@ -62,13 +60,8 @@ impl Service {
     /// # Errors
     /// [`Error::CapabilityMissing`]; [`Error::Invalid`] (`page_token`); [`Error::Store`]: purge again.
     pub async fn purge(&self, purge: Purge) -> Result<Purged, Error> {
-        let (told, answer) = oneshot::channel();
         let inner = self.inner.clone();
-        // Whoever asked may go away; what was begun is finished all the same.
-        self.inner.spawn(async move {
-            let _ = told.send(inner.purge(purge).await);
-        });
-        answer.await.unwrap_or(Err(Error::Draining))
+        self.inner.finished(async move { inner.purge(purge).await }).await.unwrap_or(Err(Error::Draining))
     }
 }
 
@@ -115,19 +108,8 @@ impl Inner {
     async fn end_purged(self: &Arc<Self>, queue: &QueueName, messages: &[Message]) -> Result<u64, StoreError> {
         let keeps_bodies = self.stores.broker.recall().is_none();
         let at = self.clock.wall();
-        let grant = |message: &Message| Grant {
-            message: message.key.clone(),
-            task: TaskId::trusted(message.opened.signature.uuid.as_str()),
-            name: TaskName::trusted(message.opened.signature.name.as_str()),
-            queue: queue.clone(),
-            session: SessionId::trusted(NOBODY),
-            attach: 0,
-            worker: NOBODY.to_owned(),
-            request_id: None,
-            attempts_before: envelope::attempts_before(&message.opened.signature),
-            generation: envelope::generation(&message.opened.signature),
-            at,
-            body: keeps_bodies.then(|| message.body.clone()),
+        let grant = |Message { key, opened, body }: &Message| {
+            nobody::grant(NOBODY, key, queue, opened, at, keeps_bodies.then(|| body.clone()))
         };
         let grants: Vec<Grant> = messages.iter().map(grant).collect();
         if grants.is_empty() {

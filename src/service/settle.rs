@@ -42,15 +42,11 @@ impl Service {
     /// # Errors
     /// [`Error::Store`]: nothing is known to be recorded; report again.
     pub async fn report(&self, reports: Vec<Report>) -> Result<Vec<Verdict>, Error> {
-        let (tell, told) = tokio::sync::oneshot::channel();
         let inner = self.inner.clone();
-        self.inner.spawn(async move {
-            // An error says that the caller has gone.
-            let _ = tell.send(inner.settle_all(&reports).await);
-        });
+        let settled = self.inner.finished(async move { inner.settle_all(&reports).await }).await;
         let stopped =
             || StoreError::OutcomeUnknown { store: self.inner.guarantees.ledger, why: "the server stopped".into() };
-        Ok(told.await.unwrap_or_else(|_| Err(stopped()))?)
+        Ok(settled.unwrap_or_else(|| Err(stopped()))?)
     }
 }
 
@@ -126,9 +122,11 @@ impl Inner {
         mut decisions: Vec<Decision>,
     ) -> Result<Vec<Verdict>, StoreError> {
         if self.stores.fused.is_none() {
-            // A claim that is not known to be published is published again for so long, and the copy must be recognised.
-            let window = self.settings().request_window;
-            decisions.iter_mut().for_each(|decision| decision.keep = decision.keep.max(window));
+            // A message may come once more: not acknowledged, or published again for a claim that is not known to be published.
+            // Its decision is what it is recognised by, however short its task wants its result kept.
+            let settings = self.settings();
+            let least = settings.request_window.max(settings.results_expire_in);
+            decisions.iter_mut().for_each(|decision| decision.keep = decision.keep.max(least));
         }
         let verdicts = match &self.stores.fused {
             Some(fused) => fused.settle(&decisions).await?,

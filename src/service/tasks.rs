@@ -4,6 +4,7 @@
 //! composed of what the stores can page through anyway, in the order of a task's life, so that one that moves on while
 //! pages are read is met again in a later part. Each call looks at a bounded number of tasks.
 
+use std::collections::VecDeque;
 use std::num::NonZeroUsize;
 
 use sha2::{Digest, Sha256};
@@ -28,6 +29,8 @@ const LOOKED_AT_BYTES_MAX: usize = 32 << 20;
 const PAGE_BYTES_MAX: usize = 2 << 20;
 /// Tasks read from a store at once.
 const READ_MAX: usize = 256;
+/// Names of queues read at once: a broker may look at all of them for any number.
+const QUEUES_READ_MAX: usize = 256;
 
 /// Which tasks: those that fit every part that is given.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -83,9 +86,10 @@ enum Position {
     Ended { at: Option<Vec<u8>> },
 }
 
-/// What may still be looked at and answered in one call.
+/// What may still be looked at and answered in one call, and the queues that come next in it.
 #[derive(Debug)]
 struct Budget {
+    queues: VecDeque<QueueName>,
     items: usize,
     bytes: usize,
     page_items: usize,
@@ -156,6 +160,7 @@ impl Service {
         let begin = Position::Waiting { queue: None, at: None };
         let mut position = after.map_or(Ok(begin), |bytes| Position::read(bytes, filter))?;
         let mut budget = Budget {
+            queues: VecDeque::new(),
             items: LOOKED_AT_MAX,
             bytes: LOOKED_AT_BYTES_MAX,
             page_items: max.max(1),
@@ -211,7 +216,7 @@ impl Inner {
         };
         let queue = match queue {
             Some(queue) => queue,
-            None => match self.first_queue(filter, inspect).await? {
+            None => match self.queue_after(None, filter, inspect, budget).await? {
                 Some(first) => first,
                 None => return Ok(None),
             },
@@ -246,18 +251,25 @@ impl Inner {
         if page.next.is_some() {
             return Ok(Some(Position::Waiting { queue: Some(queue), at: page.next }));
         }
-        if filter.queue.is_some() {
-            return Ok(None);
-        }
-        let next = inspect.queues(Some(&queue), "", 1).await?.pop();
+        let next = self.queue_after(Some(&queue), filter, inspect, budget).await?;
         Ok(next.map(|queue| Position::Waiting { queue: Some(queue), at: None }))
     }
 
-    async fn first_queue(&self, filter: &Filter, inspect: &dyn Inspect) -> Result<Option<QueueName>, StoreError> {
-        match &filter.queue {
-            Some(only) => Ok(Some(only.clone())),
-            None => Ok(inspect.queues(None, "", 1).await?.pop()),
+    /// The queue to look at after another; `None` for that one: the first.
+    async fn queue_after(
+        &self,
+        after: Option<&QueueName>,
+        filter: &Filter,
+        inspect: &dyn Inspect,
+        budget: &mut Budget,
+    ) -> Result<Option<QueueName>, StoreError> {
+        if let Some(only) = &filter.queue {
+            return Ok(after.is_none().then(|| only.clone()));
         }
+        if budget.queues.is_empty() {
+            budget.queues = inspect.queues(after, "", QUEUES_READ_MAX).await?.into();
+        }
+        Ok(budget.queues.pop_front())
     }
 
     /// A step through the leases, as [`Inner::waiting`].

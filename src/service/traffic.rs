@@ -1,4 +1,4 @@
-//! What happened in each queue, as this replica saw it: totals since its start, and the last minute second by second.
+//! What happened in each queue over the last minute, second by second, as this replica saw it.
 //!
 //! One look at the map and one short lock for each kind of event in a batch, nothing for each task.
 

@@ -1,5 +1,6 @@
 //! Pausing, purging and showing queues.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use lineshaft::failpoint::{Action, Failpoints, Point};
 use lineshaft::ledger::{CancelMark, Ledger};
 use lineshaft::service::dead::Mode;
 use lineshaft::service::purge::{Purge, Purged};
+use lineshaft::service::tasks::Filter;
 use lineshaft::service::types::{LeaseRequest, Submission};
 use lineshaft::task::{FailureReason, Status};
 
@@ -297,4 +299,25 @@ async fn a_task_that_is_cancelled_already_is_not_counted_as_purged() {
     assert_eq!(replica.end("a-0").await.reason, FailureReason::Cancelled);
     assert_eq!(replica.end("a-1").await.reason, FailureReason::Purged);
     is_empty(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn tasks_of_many_queues_are_each_listed_once() {
+    let world = World::fused();
+    let replica = world.replica();
+    // More than are read at once.
+    let ids: BTreeSet<String> = (0..600).map(|i| format!("t{i:03}")).collect();
+    for id in &ids {
+        replica.send(Submission { queue: Some(queue(&format!("q-{id}"))), ..task("a", id) }).await;
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = replica.service.tasks(&Filter::default(), after.as_deref(), 100).await.expect("are listed");
+        seen.extend(page.items.into_iter().map(|listed| listed.state.task_id.to_string()));
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((seen.len(), seen.into_iter().collect::<BTreeSet<_>>()), (ids.len(), ids));
 }

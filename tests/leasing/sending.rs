@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lineshaft::clock::{Clock, WallTime};
 use lineshaft::error::{Error, StoreError};
-use lineshaft::ledger::Verdict;
+use lineshaft::ledger::{Ledger, Standing, Verdict};
 use lineshaft::service::types::{Settings, Submission};
 use lineshaft::task::{Status, TaskId};
 
@@ -194,15 +194,20 @@ async fn a_wait_for_a_task_that_is_not_sent_yet_sees_its_end_at_once_on_any_repl
 
 #[tokio::test(start_paused = true)]
 async fn a_result_is_kept_as_long_as_its_task_asks() {
-    for world in [World::new(), World::fused()] {
+    for (mut world, is_fused) in [(World::new(), false), (World::fused(), true)] {
+        world.settings = Settings { request_window: Duration::from_secs(1), ..world.settings };
         let replica = world.replica();
         let kept = |id, seconds| Submission { result_retention: Some(Duration::from_secs(seconds)), ..task("a", id) };
         replica.send(kept("short", 60)).await;
         replica.send(Submission { retry_count: 1, ..kept("long", 86_400) }).await;
         replica.send(task("a", "plain")).await;
         let mut worker = Worker::attach(&replica.service, "w", &["a"], 100).await;
+        let mut message_of_short = None;
         for _ in 0..4 {
             let lease = worker.lease().await;
+            if lease.signature.uuid == "short" {
+                message_of_short = Some(lease.id.message.clone());
+            }
             // The retry carries on what its task asked for.
             let fails = lease.signature.uuid == "long" && lease.attempt == 1;
             let outcome = if fails { failure("once") } else { success("done") };
@@ -214,6 +219,13 @@ async fn a_result_is_kept_as_long_as_its_task_asks() {
         tokio::time::advance(Duration::from_secs(61)).await;
         assert!(replica.try_state("short").await.is_none(), "a minute is over");
         assert!(replica.try_state("plain").await.is_some());
+        if !is_fused {
+            // Its message may come once more, and must be recognised however short its result is kept.
+            world.ledger.sweep(world.clock.wall()).await.expect("is swept");
+            let message = message_of_short.expect("was leased");
+            let standing = world.ledger.standing(&[message]).await.expect("is told");
+            assert_eq!(standing, [Standing::Decided]);
+        }
         tokio::time::advance(HOUR).await;
         assert!(replica.try_state("plain").await.is_none(), "an hour is over");
         assert!(replica.try_state("long").await.is_some(), "a day is not");
