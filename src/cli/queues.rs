@@ -60,7 +60,7 @@ impl Command {
 pub const HEADINGS: [&str; 10] =
     ["QUEUE", "WAITING", "DELAYED", "LEASED", "OLDEST", "WORKERS", "SENT/S", "DONE/S", "FAILED/S", "NOTE"];
 
-/// A queue as a row of [`table`].
+/// A queue as a row of the table of queues.
 pub fn row(queue: &Queue) -> [String; 10] {
     let rates = queue.rates.unwrap_or_default();
     let note = match queue.paused {
