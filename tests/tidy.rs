@@ -104,6 +104,15 @@ fn the_root_holds_only_what_people_and_tools_look_for_there() {
 }
 
 #[test]
+fn the_compose_file_leaves_nothing_to_chance() {
+    let text = read("docker-compose.yml");
+    for service in ["lineshaft", "redis", "rabbitmq", "jaeger"] {
+        assert!(text.contains(&format!("\n  {service}:\n")), "no service {service}");
+    }
+    assert_none(layout::compose(&text));
+}
+
+#[test]
 fn every_module_has_its_line_in_the_layout() {
     assert_none(layout::modules(&read("src/lib.rs")));
 }

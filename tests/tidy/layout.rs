@@ -105,6 +105,50 @@ pub(crate) fn dependencies(manifest: &str, document: &str) -> Vec<String> {
     findings
 }
 
+/// What a compose file leaves to chance: an image without an exact version, a service that nobody knows to be healthy, a port
+/// open to other machines, a service waited for only until it is started.
+pub(crate) fn compose(text: &str) -> Vec<String> {
+    let mut findings = Vec::new();
+    let (mut section, mut service, mut has_check) = ("", None::<&str>, false);
+    // A last line that begins another section ends the last service.
+    for line in text.lines().chain(["end:"]) {
+        let depth = line.len() - line.trim_start().len();
+        let told = line.trim();
+        if told.is_empty() || told.starts_with('#') {
+            continue;
+        }
+        if depth == 0 || (depth == 2 && section == "services:") {
+            if let Some(service) = service.take()
+                && !has_check
+            {
+                findings.push(format!("the service {service} has no healthcheck"));
+            }
+            if depth == 0 {
+                section = told;
+            } else {
+                (service, has_check) = (Some(told.trim_end_matches(':')), false);
+            }
+        }
+        let Some(service) = service else { continue };
+        has_check |= told == "healthcheck:";
+        if let Some(image) = told.strip_prefix("image:") {
+            let version = image.trim().rsplit_once(':').map_or("", |(_, version)| version);
+            if version.split('.').filter(|part| part.starts_with(|c: char| c.is_ascii_digit())).count() < 3 {
+                findings.push(format!("the image of {service} is not pinned: {}", image.trim()));
+            }
+        }
+        if let Some(port) = told.strip_prefix("- \"")
+            && port.trim_end_matches('"').split(':').all(|part| part.parse::<u16>().is_ok())
+        {
+            findings.push(format!("a port of {service} is open to other machines: {}", port.trim_end_matches('"')));
+        }
+        if told == "condition: service_started" {
+            findings.push(format!("{service} does not wait until what it needs is healthy"));
+        }
+    }
+    findings
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +175,22 @@ mod tests {
         assert_eq!(modules("//! # Layout\n//! - [`a`], [`b`]: x.\npub mod a;").len(), 1);
         assert_eq!(modules("//! [`a`]\npub mod a;").len(), 1);
         assert_eq!(modules("//! x").len(), 1);
+    }
+
+    #[test]
+    fn what_a_compose_file_leaves_to_chance_is_found() {
+        let good = "services:\n  a:\n    image: a:1.2.3-x\n    ports:\n      - \"127.0.0.1:1:1\"\n    healthcheck:\n      test: x\nvolumes:\n  v:\n";
+        assert_eq!(compose(good), [] as [String; 0]);
+        for (from, to) in [
+            ("a:1.2.3-x", "a"),
+            ("a:1.2.3-x", "a:latest"),
+            ("a:1.2.3-x", "a:1"),
+            ("127.0.0.1:1:1", "1:1"),
+            ("healthcheck:", "# healthcheck:"),
+            ("test: x", "test: x\n    depends_on:\n      b:\n        condition: service_started"),
+        ] {
+            assert_eq!(compose(&good.replace(from, to)).len(), 1, "{to}");
+        }
     }
 
     #[test]
