@@ -87,8 +87,8 @@ pub fn print_table(table: &Table) -> Result<(), Failure> {
     Ok(())
 }
 
-// Columns: as COLUMNS says, else as the terminal is wide; none if it is no terminal.
-fn width() -> Option<u16> {
+/// Columns: as `COLUMNS` says, else as the terminal is wide; none if it is no terminal.
+pub fn width() -> Option<u16> {
     let asked = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
     asked.or_else(|| Some(rustix::termios::tcgetwinsize(io::stdout()).ok()?.ws_col)).filter(|columns| *columns > 0)
 }
