@@ -22,6 +22,7 @@ pub mod manual;
 pub mod output;
 pub mod pause;
 pub mod pending;
+pub mod progress;
 pub mod purge;
 pub mod queues;
 pub mod remote;
