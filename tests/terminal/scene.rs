@@ -38,7 +38,10 @@ impl Scene {
     pub fn full() -> Self {
         let mut scene = Self::empty();
         let begun = scene.dir.path().join("begun");
-        let script = format!("read args; case $args in *doomed*) exit 65;; esac; touch {}; sleep 600", begun.display());
+        // It ends when the directory is removed, should nobody else end it.
+        let begun_at = begun.display();
+        let wait = format!("touch {begun_at}; while [ -e {begun_at} ]; do sleep 0.1; done");
+        let script = format!("read args; case $args in *doomed*) exit 65;; esac; {wait}");
         let work =
             ["work", "--task", "paint", "--queue", "media", "--name", "painter", "--server", &scene.server.url()];
         let worker = Command::new(env!("CARGO_BIN_EXE_lineshaft"))

@@ -11,8 +11,13 @@ const LINES: u16 = 30;
 fn top(scene: &Scene) -> Pty {
     let mut pty = Pty::start(COLUMNS, LINES, &["top", "--interval", "100ms", "--server", &scene.server.url()]);
     pty.until("the keys are told", |screen| row(screen, "q").starts_with(&["q".into(), "quit".into()]));
-    pty.until_text("Workers ");
+    pty.until("it is drawn to its end", |screen| is_whole(screen));
     pty
+}
+
+/// Whether the last row is there; rows are written from the top, and not all at once.
+fn is_whole(screen: &vt100::Screen) -> bool {
+    row(screen, "painter").last().is_some_and(|word| word == "media")
 }
 
 /// Checks that the program ended well, and that the screen is the shell's again.
@@ -90,15 +95,17 @@ fn a_new_size_is_drawn_at_once_and_keys_sort_and_move() {
     pty.resize(80, 24);
     let is_small = |screen: &vt100::Screen| {
         let lines = crate::pty::lines(screen);
-        lines[23].starts_with("q quit") && lines[2].starts_with("Queues 2") && !row(screen, "painter").is_empty()
+        lines[23].starts_with("q quit") && lines[2].starts_with("Queues 2") && is_whole(screen)
     };
     pty.until("it is drawn anew", is_small);
     assert!(row(pty.screen(), "media").len() > 5, "{}", pty.text());
     pty.keys("s");
     pty.until_text("Queues 2, by waiting");
-    let lines = pty.lines();
-    let at = |name: &str| lines.iter().position(|line| line.starts_with(name));
-    assert!(at("media") < at("mail"), "three wait in one, two in the other: {lines:#?}");
+    pty.until("three wait in one, two in the other", |screen| {
+        let lines = crate::pty::lines(screen);
+        let at = |name: &str| lines.iter().position(|line| line.starts_with(name));
+        matches!((at("media"), at("mail")), (Some(media), Some(mail)) if media < mail)
+    });
     pty.keys("\t");
     pty.keys("p");
     pty.until_text("only queues are paused");
