@@ -11,7 +11,7 @@ const LINES: u16 = 30;
 fn top(scene: &Scene) -> Pty {
     let mut pty = Pty::start(COLUMNS, LINES, &["top", "--interval", "100ms", "--server", &scene.server.url()]);
     pty.until("the keys are told", |screen| row(screen, "q").starts_with(&["q".into(), "quit".into()]));
-    pty.until("it is drawn to its end", |screen| is_whole(screen));
+    pty.until("it is drawn to its end", is_whole);
     pty
 }
 
