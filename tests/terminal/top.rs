@@ -89,6 +89,17 @@ fn a_queue_is_paused_and_resumed_by_keys() {
 }
 
 #[test]
+fn the_terminal_is_given_back_whatever_ends_the_program() {
+    let scene = Scene::full();
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        let mut pty = top(&scene);
+        pty.signal(signal);
+        given_back(&mut pty);
+        assert_eq!(pty.written().matches("\x1b[?1049l").count(), 1, "once, and no more");
+    }
+}
+
+#[test]
 fn a_new_size_is_drawn_at_once_and_keys_sort_and_move() {
     let scene = Scene::full();
     let mut pty = top(&scene);
@@ -113,7 +124,7 @@ fn a_new_size_is_drawn_at_once_and_keys_sort_and_move() {
         pty.resize(columns, lines);
     }
     pty.until("it fills the large screen again", |screen| crate::pty::lines(screen)[29].starts_with("only queues"));
-    pty.signal(Signal::TERM);
+    pty.keys("q");
     given_back(&mut pty);
 }
 
