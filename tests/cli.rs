@@ -37,8 +37,10 @@ fn nobody() -> String {
     format!("http://{address}")
 }
 
-const CLIENTS: [&str; 12] =
-    ["send", "state", "wait", "cancel", "queues", "pause", "tasks", "resume", "purge", "pending", "leases", "workers"];
+const CLIENTS: [&str; 13] = [
+    "top", "send", "state", "wait", "cancel", "queues", "pause", "tasks", "resume", "purge", "pending", "leases",
+    "workers",
+];
 
 #[test]
 fn help_lists_every_command_and_hides_the_demos_own() {
@@ -81,6 +83,7 @@ fn a_wrong_command_line_is_exit_code_2_and_says_what_is_wrong() {
         (vec!["send", "add", "--header", "novalue"], "no \"=\""),
         (vec!["send", "add", "--header", "a=1", "--header", "a=2", "--server", "127.0.0.1:1"], "given twice"),
         (vec!["pending", "--page-size", "1001"], "1001"),
+        (vec!["top", "--interval", "50ms"], "out of range: 100 ms to 60 min"),
         (vec!["state"], "<ID>"),
         (vec!["dead", "list", "color=red"], "\"color\" is not known"),
         (vec!["dead", "requeue"], "FILTER"),
@@ -108,6 +111,7 @@ fn a_server_that_is_not_there_is_exit_code_4() {
         vec!["wait", "x"],
         vec!["cancel", "x"],
         vec!["queues"],
+        vec!["top"],
         vec!["pause", "q"],
         vec!["resume", "q"],
         vec!["purge", "q", "--yes"],
@@ -423,6 +427,29 @@ fn queues_are_shown_paused_resumed_and_purged() {
     assert_eq!(server.json(&["purge", "media", "--delayed", "--yes"])[0]["purged"], 1);
     let output = server.run(&["wait", &ids[0]]);
     assert!(stderr(&output).contains("lineshaft: purged (PURGED)"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_picture_of_the_server_is_printed_where_there_is_no_terminal() {
+    let server = Server::start();
+    let (_worker, _) = server.work("echo", "cat");
+    server.run(&["send", "nobody", "--queue", "media"]);
+    until("the worker is there", || server.json(&["workers"]).len() == 1);
+    let picture = stdout(&server.run(&["top"]));
+    assert!(picture.starts_with(&format!("lineshaft {}  {}", env!("CARGO_PKG_VERSION"), server.url)), "{picture}");
+    let row = picture.lines().find(|line| line.starts_with("media")).expect("its row");
+    assert!(row.split_whitespace().nth(1) == Some("1") && row.ends_with("no worker"), "{picture}");
+    assert!(picture.contains("\nWorkers 1\n") && !picture.contains('\x1b') && !picture.contains("quit"), "{picture}");
+
+    let told = server.json(&["top", "--once"]);
+    assert_eq!(told.len(), 1);
+    let queues = told[0]["queues"].as_array().expect("queues");
+    let media = queues.iter().find(|queue| queue["name"] == "media").expect("is there");
+    let listed = &server.json(&["queues", "media"])[0];
+    assert!(media.as_object().expect("members").keys().eq(listed.as_object().expect("members").keys()), "{media}");
+    assert_eq!((&media["waiting"], &told[0]["more_queues"]), (&1.into(), &false.into()));
+    assert_eq!(told[0]["workers"][0]["subscriptions"][0]["names"][0], "echo");
+    assert_eq!(told[0]["server"]["broker"], "embedded");
 }
 
 #[test]

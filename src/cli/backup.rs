@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use lineshaft_client::proto;
 
+use super::progress::{Progress, Unit};
 use super::{Exit, Failure, Remote, exit, output};
 
 /// Copy the store of a running server into a file, as it is at this moment; the server goes on meanwhile.
@@ -39,10 +40,13 @@ impl Command {
         let mut answer = connection.server().backup(proto::BackupRequest {}).await?.into_inner();
         let mut file = Draft::make(draft)?;
         let mut bytes = 0u64;
+        let mut progress = Progress::begin("copying", Unit::Bytes, None, self.remote.json);
         while let Some(message) = answer.message().await? {
             file.write(&message.data)?;
             bytes += message.data.len() as u64;
+            progress.show(bytes);
         }
+        drop(progress);
         file.finish(&self.to)?;
         if self.remote.json {
             let told = output::object([("file", self.to.to_string_lossy().into()), ("bytes", bytes.into())]);

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::filter::{self, Term};
 use super::listing::Listing;
+use super::progress::{Progress, Unit};
 use super::remote::{self, Connection};
 use super::{Exit, Failure, Remote, confirm, exit, output, state, value};
 
@@ -140,6 +141,14 @@ impl Verb {
         }
     }
 
+    fn doing(self, dry_run: bool) -> &'static str {
+        match self {
+            _ if dry_run => "counting",
+            Self::Requeue { .. } => "requeuing",
+            Self::Delete => "deleting",
+        }
+    }
+
     fn done(self) -> &'static str {
         match self {
             Self::Requeue { .. } => "requeued",
@@ -157,6 +166,10 @@ struct Counts {
 }
 
 impl Counts {
+    fn seen(&self) -> usize {
+        self.done + self.unknown + self.undecodable
+    }
+
     fn add(&mut self, result: &DeadTaskResult) {
         match result.outcome() {
             DeadTaskOutcome::Done => self.done += 1,
@@ -175,8 +188,11 @@ impl Change {
         let connection = self.remote.connect().await?;
         // Ages are counted from one moment: what was asked about is what is done.
         let filter = filter::dead_tasks(&self.filters);
+        let mut total = None;
         if !self.dry_run && !self.yes {
-            let counts = self.walk(&connection, verb, &filter, true, |_| Ok(())).await?;
+            let progress = self.progress(verb, true, None);
+            let counts = self.walk(&connection, verb, &filter, true, progress, |_| Ok(())).await?;
+            total = Some(counts.seen());
             if counts.done > 0 && !confirm::ask(&format!("{} {}", verb.to_do(), tasks(counts.done)))? {
                 output::remark("nothing was changed");
                 return Ok(Exit::Ok);
@@ -195,7 +211,8 @@ impl Change {
             }
             _ => Ok(()),
         };
-        let counts = self.walk(&connection, verb, &filter, self.dry_run, print).await?;
+        let progress = self.progress(verb, self.dry_run, total);
+        let counts = self.walk(&connection, verb, &filter, self.dry_run, progress, print).await?;
         if !json {
             let how = if self.dry_run { "would be " } else { "" };
             output::line(&format!("{} {how}{}", tasks(counts.done), verb.done()))?;
@@ -208,6 +225,11 @@ impl Change {
         })
     }
 
+    fn progress(&self, verb: Verb, dry_run: bool, total: Option<usize>) -> Progress {
+        let total = total.and_then(|total| u64::try_from(total).ok());
+        Progress::begin(verb.doing(dry_run), Unit::Tasks, total, self.remote.json)
+    }
+
     /// Goes through all that are meant, a page at a time.
     async fn walk(
         &self,
@@ -215,6 +237,7 @@ impl Change {
         verb: Verb,
         filter: &proto::DeadTaskFilter,
         dry_run: bool,
+        mut progress: Progress,
         print: impl Fn(&DeadTaskResult) -> Result<(), Failure>,
     ) -> Result<Counts, Failure> {
         let mut counts = Counts::default();
@@ -231,6 +254,8 @@ impl Change {
         let mut page_token = String::new();
         loop {
             let page = call(connection, verb, Vec::new(), Some(filter.clone()), page_token, dry_run).await?;
+            // What is printed about single ones is not written behind the bar.
+            progress.clear();
             for result in &page.0 {
                 counts.add(result);
                 print(result)?;
@@ -239,6 +264,7 @@ impl Change {
             if page_token.is_empty() {
                 return Ok(counts);
             }
+            progress.show(u64::try_from(counts.seen()).unwrap_or(u64::MAX));
         }
     }
 }

@@ -22,6 +22,7 @@ pub mod manual;
 pub mod output;
 pub mod pause;
 pub mod pending;
+pub mod progress;
 pub mod purge;
 pub mod queues;
 pub mod remote;
@@ -31,6 +32,7 @@ pub mod serve;
 pub mod span;
 pub mod state;
 pub mod tasks;
+pub mod top;
 pub mod value;
 pub mod wait;
 pub mod watch;
@@ -66,6 +68,7 @@ enum Command {
     Purge(purge::Command),
     Pending(pending::Command),
     Tasks(tasks::Command),
+    Top(top::Command),
     Leases(leases::Command),
     Workers(workers::Command),
     Config(config::Command),
@@ -101,6 +104,7 @@ impl Cli {
             Command::Resume(command) => command.run().await.into(),
             Command::Purge(command) => command.run().await.into(),
             Command::Tasks(command) => command.run().await.into(),
+            Command::Top(command) => command.run().await.into(),
             Command::Pending(command) => command.run().await.into(),
             Command::Leases(command) => command.run().await.into(),
             Command::Workers(command) => command.run().await.into(),

@@ -1,9 +1,8 @@
 //! `purge`: end all that waits in a queue.
 
-use std::io::{self, IsTerminal, Write};
-
 use lineshaft_client::proto;
 
+use super::progress::{Progress, Unit};
 use super::remote::Connection;
 use super::{Exit, Failure, Remote, confirm, exit, output, remote};
 
@@ -39,9 +38,10 @@ impl Command {
 
     async fn purge(self) -> Result<Exit, Failure> {
         let connection = self.remote.connect().await?;
-        let mut is_wanted = true;
+        let (mut is_wanted, mut total) = (true, None);
         if !self.dry_run && !self.yes {
-            let count = self.walk(&connection, true).await?;
+            let count = self.walk(&connection, true, None).await?;
+            total = Some(count);
             // What comes after an empty count was never asked about.
             is_wanted = count > 0;
             if is_wanted && !confirm::ask(&format!("end {} of queue {:?}", tasks(count), self.queue))? {
@@ -49,7 +49,7 @@ impl Command {
                 return Ok(Exit::Ok);
             }
         }
-        let count = if is_wanted { self.walk(&connection, self.dry_run).await? } else { 0 };
+        let count = if is_wanted { self.walk(&connection, self.dry_run, total).await? } else { 0 };
         if self.remote.json {
             let queue = self.queue.as_str();
             let told = [("queue", queue.into()), ("purged", count.into()), ("dry_run", self.dry_run.into())];
@@ -61,9 +61,10 @@ impl Command {
         Ok(Exit::Ok)
     }
 
-    /// Goes through all that waits, a page at a time.
-    async fn walk(&self, connection: &Connection, dry_run: bool) -> Result<u64, Failure> {
-        let is_watched = !self.remote.json && io::stderr().is_terminal();
+    /// Goes through all that waits, a page at a time; `total` tasks, if they were counted.
+    async fn walk(&self, connection: &Connection, dry_run: bool, total: Option<u64>) -> Result<u64, Failure> {
+        let doing = if dry_run { "counting" } else { "purging" };
+        let mut progress = Progress::begin(doing, Unit::Tasks, total, self.remote.json);
         let (mut count, mut page_token) = (0, String::new());
         loop {
             let request = proto::PurgeQueueRequest {
@@ -76,15 +77,10 @@ impl Command {
             let answer = connection.queues().purge_queue(remote::quick(request)).await?.into_inner();
             count += answer.purged;
             page_token = answer.next_page_token;
-            let is_last = page_token.is_empty();
-            if is_watched {
-                // One line that is written over, and taken away at the end. Nothing is lost if it cannot be written.
-                let text = if is_last { String::new() } else { format!("{} so far", tasks(count)) };
-                let _ = write!(io::stderr().lock(), "\r\x1b[K{text}");
-            }
-            if is_last {
+            if page_token.is_empty() {
                 return Ok(count);
             }
+            progress.show(count);
         }
     }
 }

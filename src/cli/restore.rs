@@ -1,12 +1,13 @@
 //! `restore`: a data directory made of a backup. Needs no server, and none may use the directory.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{self, BufReader, Read};
 use std::path::PathBuf;
 
 use crate::clock::SystemClock;
 use crate::server;
 
+use super::progress::{Progress, Unit};
 use super::{Exit, Failure, output};
 
 /// Read in one go from a backup, bytes.
@@ -38,9 +39,16 @@ impl Command {
     fn make(&self) -> Result<Exit, Failure> {
         let file = File::open(&self.from)
             .map_err(|error| Failure::new(Exit::Other, format!("{:?} cannot be read: {error}", self.from)))?;
-        let mut from = BufReader::with_capacity(READ_BYTES, file);
+        // Of what is no file, as a pipe, no length is known.
+        let total = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
+        let progress = Progress::begin("restoring", Unit::Bytes, total, self.json);
+        let watched = Watched { file, done: 0, progress };
+        let mut from = BufReader::with_capacity(READ_BYTES, watched);
         let records = server::restore(&mut from, &self.data_dir, &SystemClock)
-            .map_err(|error| Failure::new(Exit::Other, error.to_string()))?;
+            .map_err(|error| Failure::new(Exit::Other, error.to_string()));
+        // The bar goes before the answer comes.
+        drop(from);
+        let records = records?;
         if self.json {
             let dir = self.data_dir.to_string_lossy().into();
             let told = output::object([("data_dir", dir), ("records", records.into())]);
@@ -49,5 +57,24 @@ impl Command {
             output::line(&format!("{records} records in {:?}", self.data_dir))?;
         }
         Ok(Exit::Ok)
+    }
+}
+
+/// A file that tells how far it is read.
+#[derive(Debug)]
+struct Watched {
+    file: File,
+    done: u64,
+    progress: Progress,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.done = self.done.saturating_add(count as u64);
+        if count > 0 {
+            self.progress.show(self.done);
+        }
+        Ok(count)
     }
 }

@@ -44,7 +44,7 @@ impl Command {
     }
 }
 
-fn heard(worker: &WorkerInfo) -> Option<Duration> {
+pub(super) fn heard(worker: &WorkerInfo) -> Option<Duration> {
     worker.last_heartbeat_age.and_then(|age| Duration::try_from(age).ok())
 }
 
@@ -66,7 +66,8 @@ fn takes(subscription: &Subscription) -> String {
     if subscription.queue.is_empty() { names } else { format!("{names} from {}", subscription.queue) }
 }
 
-fn to_json(worker: &WorkerInfo) -> Value {
+/// A worker for `--json`.
+pub fn to_json(worker: &WorkerInfo) -> Value {
     let subscriptions: Vec<Value> = worker
         .subscriptions
         .iter()
