@@ -12,6 +12,9 @@ use crate::clock::{Clock, SystemClock, WallTime};
 /// The longest text of arguments, results or an error in a table, characters; `--json` is never cut.
 const CELL_CHARS_MAX: usize = 200;
 
+/// Columns of short words, which are not broken to make room for others.
+const WHOLE: [&str; 2] = ["STATUS", "SENT"];
+
 /// Writes one line to stdout.
 ///
 /// # Errors
@@ -57,7 +60,7 @@ pub fn colours(stream: &impl IsTerminal) -> bool {
 }
 
 /// A table with these headings. On a terminal it is as wide as that, and cells are wrapped, except those of the first
-/// column: ids stay in one piece to be copied. Elsewhere every row is one line, for `grep` and its like.
+/// column, whose ids stay in one piece to be copied, and statuses. Elsewhere every row is one line, for `grep` and its like.
 pub fn table<const N: usize>(headings: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(headings);
@@ -70,6 +73,7 @@ pub fn table<const N: usize>(headings: [&str; N]) -> Table {
         let heading = headings.get(number).map_or(0, |heading| heading.len());
         column.set_constraint(match number {
             0 => ColumnConstraint::ContentWidth,
+            _ if headings.get(number).is_some_and(|heading| WHOLE.contains(heading)) => ColumnConstraint::ContentWidth,
             _ => ColumnConstraint::LowerBoundary(Width::Fixed(u16::try_from(heading + 2).unwrap_or(0))),
         });
     }

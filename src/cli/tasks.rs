@@ -37,7 +37,7 @@ impl Command {
 
     async fn show(self) -> Result<Exit, Failure> {
         let connection = self.remote.connect().await?;
-        let headings = ["TASK", "NAME", "STATUS", "QUEUE", "ATTEMPT", "SENT", "WORKER", "RESULT", "ARGUMENTS"];
+        let headings = ["TASK", "NAME", "STATUS", "QUEUE", "ATTEMPT", "SENT", "WORKER", "DETAIL"];
         let mut listing = Listing::new(self.remote.json, self.limit, headings);
         let filter = filter::tasks(&self.filters);
         let mut page_token = String::new();
@@ -54,7 +54,7 @@ impl Command {
     }
 }
 
-fn row(listed: &ListedTask) -> [String; 9] {
+fn row(listed: &ListedTask) -> [String; 8] {
     let known = listed.state.clone().unwrap_or_default();
     let task = listed.task.clone().unwrap_or_default();
     [
@@ -65,9 +65,17 @@ fn row(listed: &ListedTask) -> [String; 9] {
         known.attempt.to_string(),
         output::age(known.created_at.as_ref()),
         if listed.worker.is_empty() { "–".into() } else { output::cell(&listed.worker) },
-        output::cell(&state::outcome(&known)),
-        output::cell(&value::texts(&task.args)),
+        output::cell(&detail(&state::outcome(&known), &value::texts(&task.args))),
     ]
+}
+
+/// The result or the error, else the arguments: only a task that is retried has both, so two columns would waste one.
+fn detail(outcome: &str, arguments: &str) -> String {
+    match (outcome, arguments) {
+        ("", arguments) => arguments.to_owned(),
+        (outcome, "") => outcome.to_owned(),
+        (outcome, arguments) => format!("{outcome}, of {arguments}"),
+    }
 }
 
 /// A listed task for `--json`: its state, and beside that what only live tasks have.
@@ -82,4 +90,16 @@ fn to_json(listed: &ListedTask) -> Value {
         members.insert("worker".into(), text(&listed.worker));
     }
     shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_tells_the_outcome_and_what_is_known_of_the_arguments() {
+        assert_eq!(detail("", "1, 2"), "1, 2");
+        assert_eq!(detail("3", ""), "3");
+        assert_eq!(detail("no luck", "1, 2"), "no luck, of 1, 2");
+    }
 }

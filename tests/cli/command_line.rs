@@ -2,8 +2,10 @@
 
 use crate::program::{lineshaft, nobody, stderr, stdout};
 
-const CLIENTS: [&str; 12] =
-    ["send", "state", "wait", "cancel", "queues", "pause", "tasks", "resume", "purge", "pending", "leases", "workers"];
+const CLIENTS: [&str; 13] = [
+    "top", "send", "state", "wait", "cancel", "queues", "pause", "tasks", "resume", "purge", "pending", "leases",
+    "workers",
+];
 
 #[test]
 fn help_lists_every_command_and_hides_the_demos_own() {
@@ -46,6 +48,7 @@ fn a_wrong_command_line_is_exit_code_2_and_says_what_is_wrong() {
         (vec!["send", "add", "--header", "novalue"], "no \"=\""),
         (vec!["send", "add", "--header", "a=1", "--header", "a=2", "--server", "127.0.0.1:1"], "given twice"),
         (vec!["pending", "--page-size", "1001"], "1001"),
+        (vec!["top", "--interval", "50ms"], "out of range: 100 ms to 60 min"),
         (vec!["state"], "<ID>"),
         (vec!["dead", "list", "color=red"], "\"color\" is not known"),
         (vec!["dead", "requeue"], "FILTER"),
@@ -73,6 +76,7 @@ fn a_server_that_is_not_there_is_exit_code_4() {
         vec!["wait", "x"],
         vec!["cancel", "x"],
         vec!["queues"],
+        vec!["top"],
         vec!["pause", "q"],
         vec!["resume", "q"],
         vec!["purge", "q", "--yes"],

@@ -17,5 +17,6 @@ mod odd;
 mod program;
 mod queues;
 mod send;
+mod top;
 mod watch;
 mod work;

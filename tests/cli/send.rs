@@ -48,3 +48,17 @@ fn cancelled_tasks_are_told_one_a_line_and_fail_whoever_waits() {
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(trimmed(&output), format!("{known}  cancelled"), "the others are cancelled all the same");
 }
+
+#[test]
+fn a_task_that_was_not_begun_in_its_time_is_shown_as_expired() {
+    let server = Server::start();
+    let output = server.run(&["send", "nobody", "--expires-in", "1s", "--wait=30s"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("lineshaft: expired (EXPIRED)"), "{}", stderr(&output));
+    let id = trimmed(&server.run(&["tasks", "reason=expired"]));
+    assert!(id.contains("lineshaft: expired"), "{id}");
+    assert_eq!(server.json(&["tasks", "reason=expired"]).len(), 1);
+    let refused = server.run(&["send", "nobody", "--expires-in", "100ms"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("task.expires_in"), "{}", stderr(&refused));
+}

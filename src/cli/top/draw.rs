@@ -130,7 +130,7 @@ fn server(picture: &Picture) -> String {
 fn totals(picture: &Picture) -> String {
     let sum = |of: fn(&Queue) -> u64| picture.queues.iter().map(of).fold(0, u64::saturating_add);
     let rate = |of: fn(&proto::QueueRates) -> f64| -> f64 {
-        picture.queues.iter().filter_map(|queue| queue.rates.as_ref()).map(of).sum()
+        picture.queues.iter().filter_map(|queue| queue.rates.as_ref()).map(of).fold(0.0, |sum, rate| sum + rate)
     };
     let more = if picture.is_queues_cut { " at least" } else { "" };
     let held: u64 = picture.workers.iter().map(|worker| u64::from(worker.leases)).sum();

@@ -1,6 +1,7 @@
 //! The terminal while `top` has it, and as it was before: given back at the end, however that comes.
 
 use std::io::{self, Stdout, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossterm::cursor::{Hide, Show};
 use crossterm::execute;
@@ -11,6 +12,9 @@ use ratatui::backend::CrosstermBackend;
 use super::draw::{self, Look};
 use super::model::Model;
 use crate::clock::Instant;
+
+/// Whether it is to be given back: once only, since a second time would move the cursor over what was printed since.
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// The terminal, taken. Given back when dropped.
 #[derive(Debug)]
@@ -33,6 +37,7 @@ impl Screen {
         }));
         // From here on dropping gives it back.
         let screen = Self { terminal: Terminal::new(CrosstermBackend::new(io::stdout()))?, look };
+        IS_TAKEN.store(true, Ordering::SeqCst);
         enable_raw_mode()?;
         execute!(io::stdout(), EnterAlternateScreen, Hide)?;
         Ok(screen)
@@ -59,6 +64,9 @@ impl Drop for Screen {
 }
 
 fn give_back() {
+    if !IS_TAKEN.swap(false, Ordering::SeqCst) {
+        return;
+    }
     // A terminal that is gone needs nothing back.
     let _ = disable_raw_mode();
     let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);

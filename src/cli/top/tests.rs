@@ -91,6 +91,10 @@ fn a_picture_has_the_server_the_totals_and_both_tables() {
     assert!(screen[1].starts_with("total: 39 waiting  0 delayed  0 leased  10.5 sent/s"), "{screen:#?}");
     assert!(screen[1].ends_with("6 held by 2 workers"), "{screen:#?}");
     assert_eq!(screen[2], "Queues 3, by name");
+    let mut nothing = Model::default();
+    nothing.show(Picture::default());
+    let empty = super::tests::screen(&mut nothing, 100, 20);
+    assert!(empty[1].starts_with("total: 0 waiting  0 delayed  0 leased  0.0 sent/s"), "{empty:#?}");
     assert!(screen[3].starts_with("QUEUE ") && screen[3].contains("WAITING DELAYED LEASED"), "{screen:#?}");
     assert!(screen[4].starts_with("batch ") && screen[4].contains(" 30 "), "{screen:#?}");
     assert_eq!(screen[7], "Workers 2");
