@@ -42,6 +42,8 @@ pub struct Submission {
     pub immutable: bool,
     /// How long the final state is kept; `None`: [`Settings::results_expire_in`].
     pub result_retention: Option<Duration>,
+    /// From the send on; after it no attempt begins.
+    pub expires_in: Option<Duration>,
     /// Sent after SUCCESS.
     pub on_success: Vec<Submission>,
     /// Sent after FAILURE.

@@ -78,6 +78,7 @@ fn nested(task: proto::Task, settings: &Settings, depth: usize) -> Result<Submis
         retry_timeout: retry_timeout.as_secs(),
         immutable: task.immutable,
         result_retention,
+        expires_in: None,
         on_success: callbacks("on_success", task.on_success)?,
         on_error: callbacks("on_error", task.on_error)?,
         request_id,
