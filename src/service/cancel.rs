@@ -187,7 +187,7 @@ impl Inner {
 
     /// Removes what a crash left of tasks that have ended: messages that were decided and not acknowledged. Others are removed
     /// when they are met, but perhaps nobody takes the name of these.
-    async fn clear(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
+    pub(super) async fn clear(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
         if self.stores.fused.is_some() {
             return Ok(());
         }

@@ -17,11 +17,12 @@ use super::cancel::Message;
 use super::envelope::{self, Opened};
 use super::nobody::{self, CANCELLING, is_nobodys};
 use super::outcome::Attempt;
+use crate::broker::Found;
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::failpoint::Point;
-use crate::ledger::{Begun, Decision, Grant, Lease, Lifetime, NOBODY};
-use crate::task::{QueueName, Signature, TaskId, TaskState};
+use crate::ledger::{Begun, CancelMark, Decision, Grant, Lease, Lifetime, NOBODY};
+use crate::task::{QueueName, Signature, TaskId};
 
 /// How often lifetimes are looked for that are over.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -81,15 +82,18 @@ impl Inner {
             return stores.ledger.lifetimes().forget(lifetimes).await;
         };
         let tasks: Vec<TaskId> = lifetimes.iter().map(|lifetime| lifetime.task.clone()).collect();
-        // The states are read before the messages are looked for: what ends between the two is seen with the next look.
+        // Both before the messages are looked for: a retry that is decided and not published is in no place where it could be
+        // found, and what ends between the looks is seen with the next one.
+        let all_published = stores.ledger.undone(WallTime(u64::MAX), 1).await?.is_empty();
         let states = stores.backend.read(&tasks, now).await?;
         let wanted: HashSet<&Lifetime> = lifetimes.iter().collect();
-        let read = |found: crate::broker::Found| Some(Message { opened: envelope::open(&found.body).ok()?, found });
+        let read = |found: Found| Some(Message { opened: envelope::open(&found.body).ok()?, found });
         let mut messages: Vec<Message> = find.find(&tasks).await?.into_iter().flatten().filter_map(read).collect();
         messages.retain(|message| lifetime_of(message).is_some_and(|lifetime| wanted.contains(&lifetime)));
+        let found: HashSet<Lifetime> = messages.iter().filter_map(lifetime_of).collect();
         let (running, waiting) = self.sort(messages).await?;
-        let met = running.iter().map(|(_, message)| message).chain(&waiting).filter_map(lifetime_of);
-        let met: HashSet<Lifetime> = met.collect();
+        let met: HashSet<Lifetime> =
+            running.iter().map(|(_, message)| message).chain(&waiting).filter_map(lifetime_of).collect();
         let mut queues: BTreeMap<QueueName, Vec<Message>> = BTreeMap::new();
         for message in waiting {
             queues.entry(message.found.queue.clone()).or_default().push(message);
@@ -97,8 +101,29 @@ impl Inner {
         for (queue, messages) in queues {
             self.end_waiting_over(&queue, messages).await?;
         }
-        let unmet = lifetimes.iter().zip(states).filter(|(lifetime, _)| !met.contains(lifetime)).collect();
-        self.drop_lost(unmet, now).await
+        let (mut gone, mut decided) = (Vec::new(), Vec::new());
+        for (lifetime, state) in lifetimes.iter().zip(states).filter(|(lifetime, _)| !met.contains(lifetime)) {
+            let is_old = lifetime.at.until(now) >= LOST_KEPT;
+            let of_this = state.filter(|state| state.generation == lifetime.generation);
+            let is_gone = match of_this {
+                // Decided: its message is about to go, or was left by a crash.
+                _ if found.contains(lifetime) => {
+                    decided.push(CancelMark { task: lifetime.task.clone(), generation: lifetime.generation });
+                    false
+                }
+                Some(state) => state.status.is_final(),
+                None => is_old && all_published,
+            };
+            if is_gone {
+                gone.push(lifetime.clone());
+            } else if !is_old {
+                self.lifetimes.hear(lifetime.clone());
+            }
+        }
+        if !decided.is_empty() {
+            self.clear(&decided).await?;
+        }
+        if gone.is_empty() { Ok(()) } else { stores.ledger.lifetimes().forget(&gone).await }
     }
 
     /// Ends messages of one queue that wait. Those that are granted or decided meanwhile are left alone.
@@ -123,31 +148,15 @@ impl Inner {
             }
         }
         self.discard(&decided).await;
+        if self.stores.fused.is_none() {
+            // Its message goes only after the decision, and perhaps nobody ever meets it: the entry stays until that is seen.
+            let kept = decisions.iter_mut().filter_map(|decision| decision.ends.take());
+            kept.for_each(|lifetime| self.lifetimes.hear(lifetime));
+        }
         if !decisions.is_empty() {
             self.decide_in(Some(queue), decisions).await?;
         }
         Ok(())
-    }
-
-    /// Drops lifetimes of whose tasks nothing waits and nothing runs, if the tasks have ended or are gone.
-    async fn drop_lost(&self, unmet: Vec<(&Lifetime, Option<TaskState>)>, now: WallTime) -> Result<(), StoreError> {
-        if unmet.is_empty() {
-            return Ok(());
-        }
-        // A retry that is decided and not published is in no place where it could be found.
-        let all_published = self.stores.ledger.undone(WallTime(u64::MAX), 1).await?.is_empty();
-        let mut gone = Vec::new();
-        for (lifetime, state) in unmet {
-            let of_this = state.filter(|state| state.generation == lifetime.generation);
-            let is_old = lifetime.at.until(now) >= LOST_KEPT;
-            match of_this {
-                Some(state) if state.status.is_final() => gone.push(lifetime.clone()),
-                None if is_old && all_published => gone.push(lifetime.clone()),
-                _ if is_old => {}
-                _ => self.lifetimes.hear(lifetime.clone()),
-            }
-        }
-        if gone.is_empty() { Ok(()) } else { self.stores.ledger.lifetimes().forget(&gone).await }
     }
 }
 
