@@ -426,6 +426,20 @@ fn queues_are_shown_paused_resumed_and_purged() {
 }
 
 #[test]
+fn a_task_that_was_not_begun_in_its_time_is_shown_as_expired() {
+    let server = Server::start();
+    let output = server.run(&["send", "nobody", "--expires-in", "1s", "--wait=30s"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("lineshaft: expired (EXPIRED)"), "{}", stderr(&output));
+    let id = trimmed(&server.run(&["tasks", "reason=expired"]));
+    assert!(id.contains("lineshaft: expired"), "{id}");
+    assert_eq!(server.json(&["tasks", "reason=expired"]).len(), 1);
+    let refused = server.run(&["send", "nobody", "--expires-in", "100ms"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("task.expires_in"), "{}", stderr(&refused));
+}
+
+#[test]
 fn unknown_tasks_and_waits_in_vain_have_exit_codes_of_their_own() {
     let server = Server::start();
     let output = server.run(&["state", "task_unknown"]);

@@ -91,6 +91,12 @@ pub(super) fn expires_at(signature: &Signature) -> Option<WallTime> {
     number(signature, EXPIRES).map(WallTime)
 }
 
+/// How long after it is sent this task may be begun, as its sender asked; `None`: it may be begun whenever it is.
+pub fn expires_in(signature: &Signature) -> Option<Duration> {
+    let since_sent = |at: WallTime| WallTime(generation(signature)).until(at);
+    expires_at(signature).map(since_sent).or_else(|| number(signature, EXPIRES_IN).map(Duration::from_nanos))
+}
+
 /// The lifetime of this sending, if it has one.
 pub(super) fn lifetime(signature: &Signature) -> Option<Lifetime> {
     let (task, generation) = (TaskId::trusted(signature.uuid.as_str()), generation(signature));
