@@ -71,6 +71,7 @@ fn digest(hash: &mut Sha256, task: &Submission) {
         retry_timeout,
         immutable,
         result_retention,
+        attempt_timeout,
         expires_in,
         on_success,
         on_error,
@@ -92,7 +93,8 @@ fn digest(hash: &mut Sha256, task: &Submission) {
     }
     part(
         format!(
-            "{eta:?} {delay:?} {priority} {retry_count} {retry_timeout} {immutable} {result_retention:?} {expires_in:?}"
+            "{eta:?} {delay:?} {priority} {retry_count} {retry_timeout} {immutable} {result_retention:?} {expires_in:?} \
+             {attempt_timeout:?}"
         )
         .as_bytes(),
     );

@@ -281,6 +281,9 @@ impl Service {
             _ => None,
         };
         let mut headers = task.headers;
+        if let Some(timeout) = task.attempt_timeout {
+            envelope::limit_attempts(&mut headers, timeout);
+        }
         if let Some(span) = task.expires_in {
             envelope::expire_in(&mut headers, span);
         }

@@ -18,6 +18,8 @@ const SENT: &str = "lineshaft-sent";
 const ATTEMPTS: &str = "lineshaft-attempts";
 /// Header: how long the final state is kept, milliseconds.
 const RETENTION: &str = "lineshaft-retention";
+/// Header: how long one attempt may run, milliseconds.
+const TIMEOUT: &str = "lineshaft-timeout";
 /// Header: from when on no attempt begins, unix ns by the wall clock of the server that accepted the task.
 const EXPIRES: &str = "lineshaft-expires";
 /// Header: how long after it is sent a task may be begun, nanoseconds. Only of a task that is not sent yet, as a callback.
@@ -74,6 +76,21 @@ pub fn result_retention(signature: &Signature) -> Option<Duration> {
 pub(super) fn retain_result(headers: &mut Headers, retention: Duration) {
     let millis = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
     headers.insert(RETENTION.into(), RawJson::string(&millis.to_string()));
+}
+
+/// The longest that an attempt may be given, where it is limited.
+pub const ATTEMPT_TIMEOUT_MAX: Duration = Duration::from_secs(30 * 86_400);
+
+/// How long one attempt of this task may run; `None`: as long as its worker lives. What another program wrote beyond the
+/// bound is taken at the bound.
+pub fn attempt_timeout(signature: &Signature) -> Option<Duration> {
+    number(signature, TIMEOUT).map(|millis| Duration::from_millis(millis).min(ATTEMPT_TIMEOUT_MAX))
+}
+
+/// Says how long one attempt may run.
+pub(super) fn limit_attempts(headers: &mut Headers, timeout: Duration) {
+    let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    headers.insert(TIMEOUT.into(), RawJson::string(&millis.to_string()));
 }
 
 /// Marks a task as sent at `generation`, with `attempts` made so far.

@@ -63,7 +63,7 @@ use crate::fused::Fused;
 use crate::ledger::Ledger;
 use crate::task::{LeaseId, SessionId};
 pub use backup::Backup;
-pub use envelope::{RESULT_RETENTION_MAX, expires_in, result_retention};
+pub use envelope::{ATTEMPT_TIMEOUT_MAX, RESULT_RETENTION_MAX, attempt_timeout, expires_in, result_retention};
 use types::{Event, Guarantees, Parting, Report, Settings};
 pub use watch::StateWatch;
 pub use worker::{Inbound, Stream};

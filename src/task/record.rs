@@ -197,7 +197,7 @@ pub const STATUSES: [Status; 6] =
     [Status::Pending, Status::Received, Status::Started, Status::Retry, Status::Success, Status::Failure];
 
 /// Reasons by their stored number, from 0. Only ever appended to.
-pub const REASONS: [FailureReason; 8] = [
+pub const REASONS: [FailureReason; 9] = [
     FailureReason::Unknown,
     FailureReason::Failed,
     FailureReason::WorkerLost,
@@ -206,6 +206,7 @@ pub const REASONS: [FailureReason; 8] = [
     FailureReason::Cancelled,
     FailureReason::Purged,
     FailureReason::Expired,
+    FailureReason::TimedOut,
 ];
 
 fn number<T: PartialEq>(of: &T, all: &[T]) -> u32 {

@@ -76,6 +76,8 @@ pub enum FailureReason {
     Purged,
     /// It was not begun in its time.
     Expired,
+    /// Its last attempt ran too long.
+    TimedOut,
 }
 
 /// Position of a state in the life of a task. A write is applied only if its order is greater than the stored one, so a

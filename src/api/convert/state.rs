@@ -67,5 +67,6 @@ pub(in crate::api) fn failure_reason(reason: FailureReason) -> proto::FailureRea
         FailureReason::Cancelled => proto::FailureReason::Cancelled,
         FailureReason::Purged => proto::FailureReason::Purged,
         FailureReason::Expired => proto::FailureReason::Expired,
+        FailureReason::TimedOut => proto::FailureReason::TimedOut,
     }
 }
