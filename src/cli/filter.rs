@@ -15,7 +15,8 @@ Filters:
   queue=QUEUE    of this queue
   name=NAME      of this name
   task=ID        of this task
-  reason=REASON  for this reason: failed, worker_lost, result_too_large or poison
+  reason=REASON  for this reason: failed, worker_lost, result_too_large, poison, expired or
+                 timed_out
   older=SPAN     at least this long ago: 90s, 2h, 7d
   newer=SPAN     less long ago
 Several terms must all fit.";
@@ -27,7 +28,8 @@ Filters:
   queue=QUEUE    of this queue; the queue of ended tasks is not known any more
   name=NAME      of this name
   args=TEXT      with this text in the JSON of the arguments; those of ended tasks are not known any more
-  reason=REASON  failed for this reason: failed, worker_lost, result_too_large, poison or cancelled
+  reason=REASON  failed for this reason: failed, worker_lost, result_too_large, poison, cancelled, purged, expired
+                 or timed_out
   older=SPAN     sent at least this long ago: 90s, 2h, 7d
   newer=SPAN     sent less long ago
 Several terms must all fit.";
@@ -101,7 +103,7 @@ fn reason(text: &str) -> Result<proto::FailureReason, String> {
     let name = format!("FAILURE_REASON_{}", text.to_ascii_uppercase().replace('-', "_"));
     proto::FailureReason::from_str_name(&name)
         .filter(|reason| *reason != proto::FailureReason::Unspecified)
-        .ok_or_else(|| format!("{text:?} is no reason; it is failed, worker_lost, result_too_large or poison"))
+        .ok_or_else(|| format!("{text:?} is no reason; it is failed, worker_lost, result_too_large, poison, cancelled, purged, expired or timed_out"))
 }
 
 /// The terms as the protocol has them; of two on the same field the later counts. Ages are from now, by this machine's
