@@ -50,6 +50,7 @@ fn a_wrong_command_line_is_exit_code_2_and_says_what_is_wrong() {
         (vec!["pending", "--page-size", "1001"], "1001"),
         (vec!["top", "--interval", "50ms"], "out of range: 100 ms to 60 min"),
         (vec!["state"], "<ID>"),
+        (vec!["leases", "reason=poison"], "a filter is queue=, name=, task=, session="),
         (vec!["dead", "list", "color=red"], "\"color\" is not known"),
         (vec!["dead", "requeue"], "FILTER"),
         (vec!["dead", "delete", "--all", "queue=q"], "cannot be used with"),

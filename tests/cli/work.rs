@@ -58,6 +58,9 @@ fn workers_and_leases_are_seen_and_a_worker_that_stops_finishes_its_program() {
 
     let leases = server.json(&["leases"]);
     assert_eq!((&leases[0]["task_id"], &leases[0]["accepted"]), (&id.as_str().into(), &true.into()));
+    let fits = |terms: &[&str]| server.json(&[&["leases"], terms].concat()).len();
+    let session = format!("session={}", leases[0]["session_id"].as_str().expect("an id"));
+    assert_eq!((fits(&["name=gated", "newer=1h", &session]), fits(&["name=other"]), fits(&["older=1h"])), (1, 0, 0));
     let workers = server.json(&["workers"]);
     assert_eq!((&workers[0]["leases"], &workers[0]["subscriptions"][0]["names"][0]), (&1.into(), &"gated".into()));
     assert!(stdout(&server.run(&["workers"])).contains("gated"));
