@@ -19,6 +19,8 @@ pub enum Point {
     SendChecked,
     /// Its names are claimed, nothing else is written (stores that are not fused).
     SendClaimed,
+    /// Its lifetime is remembered, its state is not written (stores that are not fused).
+    SendLimited,
     /// Its PENDING state is written, the message is not published (stores that are not fused).
     SendStated,
     /// It is published, its claim does not say so (stores that are not fused).
@@ -53,15 +55,18 @@ pub enum Point {
     CancelMarked,
     /// A cancelled task that waited is granted to be ended, and is not decided.
     CancelBegun,
+    /// A task whose time is over is granted to be ended, and is not decided.
+    LapseBegun,
     /// A task that waits is granted to be purged, and is not decided.
     PurgeBegun,
 }
 
 impl Point {
     /// All on the way of a task that nobody sets aside, so that a test can visit each.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::SendChecked,
         Self::SendClaimed,
+        Self::SendLimited,
         Self::SendStated,
         Self::SendUnmarked,
         Self::SendPublished,
@@ -77,6 +82,7 @@ impl Point {
         Self::ExpireClosed,
         Self::CancelMarked,
         Self::CancelBegun,
+        Self::LapseBegun,
     ];
 
     /// Those of a requeue, which an operator asks for.
@@ -90,6 +96,7 @@ impl Point {
         match self {
             Self::SendChecked => "send.checked",
             Self::SendClaimed => "send.claimed",
+            Self::SendLimited => "send.limited",
             Self::SendStated => "send.stated",
             Self::SendUnmarked => "send.unmarked",
             Self::SendPublished => "send.published",
@@ -107,6 +114,7 @@ impl Point {
             Self::RequeuePublished => "requeue.published",
             Self::CancelMarked => "cancel.marked",
             Self::CancelBegun => "cancel.begun",
+            Self::LapseBegun => "lapse.begun",
             Self::PurgeBegun => "purge.begun",
         }
     }

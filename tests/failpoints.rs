@@ -24,7 +24,9 @@ use lineshaft::service::{Service, Stores, Stream};
 use lineshaft::task::{FailureReason, LeaseId, QueueName, Status, TaskId, TaskName};
 use lineshaft::{backend, broker, fused, ledger};
 
-const NAMES: [&str; 7] = ["ok", "flaky", "bad", "parent", "child", "released", "unwanted"];
+const NAMES: [&str; 8] = ["ok", "flaky", "bad", "parent", "child", "released", "unwanted", "late"];
+/// The times of the tasks that nobody begins are over after it.
+const ALL_OVER: Duration = Duration::from_secs(8);
 const LEASE: Duration = Duration::from_secs(3);
 
 /// Stores that outlive any replica.
@@ -186,7 +188,13 @@ fn task(name: &str, i: u32) -> Submission {
         queue: queue.clone(),
         retry_count: u32::from(name == "flaky"),
         on_success: if name == "parent" { vec![child(0), child(1)] } else { Vec::new() },
-        on_error: if name == "bad" { vec![child(2)] } else { Vec::new() },
+        on_error: match name {
+            "bad" => vec![child(2)],
+            "late" => vec![child(3)],
+            _ => Vec::new(),
+        },
+        // One after another, each in a round of its own.
+        expires_in: (name == "late").then(|| Duration::from_secs(2 + 2 * u64::from(i))),
         request_id: Some(format!("send-{name}-{i}")),
         // The key of a task that ends early: it is free by then, and the request is the same send all the same.
         idempotency: (name == "parent").then(|| Idempotency { key: format!("key-{i}"), until: Until::Ended }),
@@ -198,6 +206,7 @@ fn children(parent: &TaskId) -> Vec<TaskId> {
     let numbers: &[u32] = match parent.as_str().split('-').next() {
         Some("parent") => &[0, 1],
         Some("bad") => &[2],
+        Some("late") => &[3],
         _ => &[],
     };
     numbers.iter().map(|n| TaskId::trusted(format!("child-{n}-of-{parent}"))).collect()
@@ -230,6 +239,10 @@ async fn cancel(service: &Service, id: &TaskId) {
 
 fn ids(begun: &[(&'static str, u32)]) -> Vec<TaskId> {
     begun.iter().map(|(name, i)| TaskId::trusted(format!("{name}-{i}"))).collect()
+}
+
+fn is_late(id: &TaskId) -> bool {
+    id.as_str().starts_with("late-")
 }
 
 fn is_unwanted(id: &TaskId) -> bool {
@@ -278,6 +291,11 @@ async fn scenario(world: &World, point: Point, visit: u64) -> bool {
                 send(&first.service, "unwanted", i, &mut begun).await;
                 cancel(&first.service, &TaskId::trusted(format!("unwanted-{i}"))).await;
             }
+            // Nobody is there in their time: it ends them, or they are met after it.
+            for i in 0..3 {
+                send(&first.service, "late", i, &mut begun).await;
+            }
+            tokio::time::sleep(ALL_OVER).await;
             let stream = worker.attach(&first.service).await;
             let enough = AtomicBool::new(false);
             let everything = async {
@@ -306,6 +324,9 @@ async fn scenario(world: &World, point: Point, visit: u64) -> bool {
             cancel(&second.service, id).await;
         }
     }
+    if worker.session.is_none() {
+        tokio::time::sleep(ALL_OVER).await;
+    }
     let stream = worker.attach(&second.service).await;
     let enough = AtomicBool::new(false);
     let everything = async {
@@ -329,9 +350,10 @@ async fn check(service: &Service, witness: &Witness, accepted: &[TaskId], point:
     for id in accepted.iter().cloned().chain(accepted.iter().flat_map(children)) {
         let name = id.as_str().split('-').next().unwrap_or_default();
         let state = service.states(std::slice::from_ref(&id)).await.expect("can be read").remove(0);
-        if is_unwanted(&id) {
+        if is_unwanted(&id) || is_late(&id) {
             let end = state.map(|s| (s.status, s.reason));
-            assert_eq!(end, Some((Status::Failure, FailureReason::Cancelled)), "{point:?}@{visit}: {id}");
+            let reason = if is_late(&id) { FailureReason::Expired } else { FailureReason::Cancelled };
+            assert_eq!(end, Some((Status::Failure, reason)), "{point:?}@{visit}: {id}");
             assert!(!witness.begun.contains_key(id.as_str()), "{point:?}@{visit}: {id} was begun");
             continue;
         }
@@ -356,6 +378,7 @@ fn run(fused: bool, options: broker::memory::Options) {
     // Where sending and settling are one step, these arrows do not exist.
     let absent = [
         Point::SendClaimed,
+        Point::SendLimited,
         Point::SendStated,
         Point::SendUnmarked,
         Point::SettleStated,
@@ -371,7 +394,7 @@ fn run(fused: bool, options: broker::memory::Options) {
                 scenario(&world, point, visit).await
             });
             // What the broker cannot find is ended when it is met.
-            let unfound = point == Point::CancelBegun && !options.recall;
+            let unfound = matches!(point, Point::CancelBegun | Point::LapseBegun) && !options.recall;
             assert_eq!(
                 struck,
                 !(unfound || fused && absent.contains(&point)),

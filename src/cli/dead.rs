@@ -79,7 +79,7 @@ struct Change {
     #[arg(long)]
     dry_run: bool,
     /// Do not ask.
-    #[arg(long)]
+    #[arg(long, short = 'y')]
     yes: bool,
 }
 

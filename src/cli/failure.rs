@@ -173,4 +173,23 @@ mod tests {
         assert!(failure.is_passing());
         assert_eq!(failure.to_string(), "this server is stopping (DRAINING, try again in 2 s)");
     }
+
+    #[test]
+    fn a_failure_is_as_its_schema_says_with_all_it_may_have_and_with_the_least() {
+        let schema = serde_json::from_str(include_str!("../docs/schemas/error.json")).unwrap();
+        let schema = jsonschema::validator_for(&schema).unwrap();
+        let least = Failure::new(Exit::Other, "no luck");
+        let most = Failure {
+            reason: Some("TASK_INVALID".into()),
+            field: Some("task.name".into()),
+            retry_after: Some(Duration::from_millis(500)),
+            ..least.clone()
+        };
+        for (failure, members) in [(least, 2), (most, 5)] {
+            let object = failure.to_json();
+            let wrong: Vec<String> = schema.iter_errors(&object).map(|error| error.to_string()).collect();
+            assert!(wrong.is_empty(), "{object}: {wrong:?}");
+            assert_eq!(object["error"].as_object().unwrap().len(), members);
+        }
+    }
 }

@@ -15,7 +15,7 @@ Filters:
   queue=QUEUE    of this queue
   name=NAME      of this name
   task=ID        of this task
-  reason=REASON  for this reason: failed, worker_lost, result_too_large or poison
+  reason=REASON  for this reason: failed, worker_lost, result_too_large, poison, expired or timed_out
   older=SPAN     at least this long ago: 90s, 2h, 7d
   newer=SPAN     less long ago
 Several terms must all fit.";
@@ -27,9 +27,20 @@ Filters:
   queue=QUEUE    of this queue; the queue of ended tasks is not known any more
   name=NAME      of this name
   args=TEXT      with this text in the JSON of the arguments; those of ended tasks are not known any more
-  reason=REASON  failed for this reason: failed, worker_lost, result_too_large, poison or cancelled
+  reason=REASON  failed for this reason: failed, worker_lost, result_too_large, poison, cancelled, purged, expired or timed_out
   older=SPAN     sent at least this long ago: 90s, 2h, 7d
   newer=SPAN     sent less long ago
+Several terms must all fit.";
+
+/// What the `--help` of `leases` says of it.
+pub const LEASES_HELP: &str = "\
+Filters:
+  queue=QUEUE    of tasks of this queue
+  name=NAME      of tasks of this name
+  task=ID        of this task
+  session=ID     held by this session, as `workers --json` shows it
+  older=SPAN     held at least this long: 90s, 2h, 7d
+  newer=SPAN     held less long
 Several terms must all fit.";
 
 /// One term.
@@ -41,6 +52,8 @@ pub enum Term {
     Name(String),
     /// `task=`.
     Task(String),
+    /// `session=`.
+    Session(String),
     /// `state=`.
     State(proto::TaskStatus),
     /// `args=`.
@@ -90,6 +103,21 @@ pub fn parse_tasks(text: &str) -> Result<Term, String> {
     }
 }
 
+/// Reads one term of a filter of `leases`.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_leases(text: &str) -> Result<Term, String> {
+    match text.split_once('=') {
+        Some(("session", value)) if !value.is_empty() => Ok(Term::Session(value.into())),
+        Some(("queue" | "name" | "task" | "older" | "newer", _)) => parse(text),
+        _ => {
+            let known = "a filter is queue=, name=, task=, session=, older= or newer=";
+            Err(format!("{text:?} is none; {known}, with a value"))
+        }
+    }
+}
+
 fn state(text: &str) -> Result<proto::TaskStatus, String> {
     let name = format!("TASK_STATUS_{}", text.to_ascii_uppercase());
     proto::TaskStatus::from_str_name(&name)
@@ -101,7 +129,7 @@ fn reason(text: &str) -> Result<proto::FailureReason, String> {
     let name = format!("FAILURE_REASON_{}", text.to_ascii_uppercase().replace('-', "_"));
     proto::FailureReason::from_str_name(&name)
         .filter(|reason| *reason != proto::FailureReason::Unspecified)
-        .ok_or_else(|| format!("{text:?} is no reason; it is failed, worker_lost, result_too_large or poison"))
+        .ok_or_else(|| format!("{text:?} is no reason; it is failed, worker_lost, result_too_large, poison, cancelled, purged, expired or timed_out"))
 }
 
 /// The terms as the protocol has them; of two on the same field the later counts. Ages are from now, by this machine's
@@ -118,7 +146,7 @@ pub fn dead_tasks(terms: &[Term]) -> proto::DeadTaskFilter {
             Term::Older(span) => filter.died_before = Some(ago(now, *span)),
             Term::Newer(span) => filter.died_since = Some(ago(now, *span)),
             // Not terms of dead tasks: `parse` reads none.
-            Term::State(_) | Term::Args(_) => {}
+            Term::State(_) | Term::Args(_) | Term::Session(_) => {}
         }
     }
     filter
@@ -137,11 +165,55 @@ pub fn tasks(terms: &[Term]) -> proto::TaskFilter {
             Term::Reason(reason) => filter.set_failure_reason(*reason),
             Term::Older(span) => filter.sent_before = Some(ago(now, *span)),
             Term::Newer(span) => filter.sent_since = Some(ago(now, *span)),
-            // One task is shown by `state`: `parse_tasks` reads no such term.
-            Term::Task(_) => {}
+            // One task is shown by `state`, and a session's by `leases`: `parse_tasks` reads no such term.
+            Term::Task(_) | Term::Session(_) => {}
         }
     }
     filter
+}
+
+/// A filter of leases: the server picks by queue and session, the rest is picked here.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leases {
+    /// Only of this queue; empty: of all.
+    pub queue: String,
+    /// Only of this session; empty: of all.
+    pub session: String,
+    name: Option<String>,
+    task: Option<String>,
+    held_before: Option<prost_types::Timestamp>,
+    held_since: Option<prost_types::Timestamp>,
+}
+
+/// The terms of a filter of `leases`, as [`dead_tasks`].
+pub fn leases(terms: &[Term]) -> Leases {
+    let now = SystemClock.wall();
+    let mut filter = Leases::default();
+    for term in terms {
+        match term {
+            Term::Queue(queue) => filter.queue.clone_from(queue),
+            Term::Session(id) => filter.session.clone_from(id),
+            Term::Name(name) => filter.name = Some(name.clone()),
+            Term::Task(id) => filter.task = Some(id.clone()),
+            Term::Older(span) => filter.held_before = Some(ago(now, *span)),
+            Term::Newer(span) => filter.held_since = Some(ago(now, *span)),
+            // Not terms of leases: `parse_leases` reads none.
+            Term::State(_) | Term::Args(_) | Term::Reason(_) => {}
+        }
+    }
+    filter
+}
+
+impl Leases {
+    /// True if the lease fits what the server does not look at.
+    pub fn fits(&self, lease: &proto::LeaseInfo) -> bool {
+        let order = |at: &prost_types::Timestamp| (at.seconds, at.nanos);
+        let held = lease.leased_at.as_ref().map(order);
+        self.name.as_ref().is_none_or(|name| *name == lease.task_name)
+            && self.task.as_ref().is_none_or(|id| *id == lease.task_id)
+            && self.held_before.as_ref().is_none_or(|before| held.is_some_and(|held| held <= order(before)))
+            && self.held_since.as_ref().is_none_or(|since| held.is_some_and(|held| held > order(since)))
+    }
 }
 
 fn ago(now: WallTime, span: Duration) -> prost_types::Timestamp {
@@ -202,9 +274,34 @@ mod tests {
     #[test]
     fn the_guide_has_the_filters_of_the_help() {
         let guide = include_str!("../docs/cli.md");
-        for row in HELP.lines().skip(1).chain(TASKS_HELP.lines().skip(1)).filter_map(|row| row.strip_prefix("  ")) {
+        let rows = [HELP, TASKS_HELP, LEASES_HELP].into_iter().flat_map(|help| help.lines().skip(1));
+        for row in rows.filter_map(|row| row.strip_prefix("  ")) {
             let (term, meaning) = row.split_once("  ").unwrap();
             assert!(guide.contains(&format!("| `{term}` | {} |", meaning.trim())), "{row}");
         }
+    }
+
+    #[test]
+    fn leases_are_picked_by_every_term() {
+        let terms = |texts: &[&str]| leases(&texts.iter().map(|text| parse_leases(text).unwrap()).collect::<Vec<_>>());
+        let (now, lease) = (SystemClock.wall(), proto::LeaseInfo::default());
+        let leased_at = Some(ago(now, Duration::from_secs(60)));
+        let lease = proto::LeaseInfo { task_id: "t".into(), task_name: "n".into(), leased_at, ..lease };
+        let asked = terms(&["queue=q", "session=s"]);
+        assert_eq!((asked.queue.as_str(), asked.session.as_str(), asked.fits(&lease)), ("q", "s", true));
+        for (term, fits) in [
+            ("name=n", true),
+            ("name=other", false),
+            ("task=t", true),
+            ("task=other", false),
+            ("older=30s", true),
+            ("older=1h", false),
+            ("newer=1h", true),
+            ("newer=30s", false),
+        ] {
+            assert_eq!(terms(&[term]).fits(&lease), fits, "{term}");
+        }
+        assert!(parse_leases("session=").unwrap_err().contains("with a value"));
+        assert!(parse_leases("reason=poison").unwrap_err().contains("is none"));
     }
 }

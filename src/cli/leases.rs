@@ -4,25 +4,27 @@ use lineshaft_client::proto;
 use proto::LeaseInfo;
 use serde_json::Value;
 
+use super::filter::{self, Term};
 use super::listing::Listing;
 use super::{Exit, Failure, Remote, exit, output, remote};
 
 /// Show the leases in force, oldest first: which attempt of which task is with which worker, since when.
 #[derive(Debug, clap::Args)]
-#[command(after_help = exit::HELP)]
+#[command(after_help = help(), after_long_help = help())]
 pub struct Command {
     #[command(flatten)]
     remote: Remote,
-    /// Only leases of this queue.
-    #[arg(long, value_name = "QUEUE", default_value = "", hide_default_value = true)]
-    queue: String,
-    /// Only leases of this session.
-    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
-    session: String,
+    /// Only those that fit; see below.
+    #[arg(value_name = "FILTER", value_parser = filter::parse_leases)]
+    filters: Vec<Term>,
 }
 
 // Pages are walked to the end: leases are bounded by the sessions, not by the backlog.
 const PAGE: u32 = 1_000;
+
+fn help() -> String {
+    format!("{}\n\n{}", filter::LEASES_HELP, exit::HELP)
+}
 
 impl Command {
     /// Runs the command.
@@ -35,16 +37,17 @@ impl Command {
         let connection = self.remote.connect().await?;
         let headings = ["TASK", "NAME", "QUEUE", "ATTEMPT", "TOKEN", "WORKER", "HELD", "ACCEPTED"];
         let mut listing = Listing::new(self.remote.json, 0, headings);
+        let filter = filter::leases(&self.filters);
         let mut page_token = String::new();
         loop {
             let request = proto::ListLeasesRequest {
-                queue: self.queue.clone(),
-                session_id: self.session.clone(),
+                queue: filter.queue.clone(),
+                session_id: filter.session.clone(),
                 page_size: PAGE,
                 page_token,
             };
             let page = connection.queues().list_leases(remote::quick(request)).await?.into_inner();
-            listing.show(&page.leases, row, to_json)?;
+            listing.show(page.leases.iter().filter(|lease| filter.fits(lease)), row, to_json)?;
             page_token = page.next_page_token;
             if !listing.wants(&page_token) {
                 return listing.end(&page_token);

@@ -50,6 +50,13 @@ pub struct Command {
     /// How long the result is kept after the end, 1s to 365d. Default: as the server is configured, 1h.
     #[arg(long, value_name = "SPAN", value_parser = span::parse)]
     keep_result: Option<Duration>,
+    /// How long one attempt may run, 100ms to 30d; a longer one has failed, and is retried if retries are left. Default: no
+    /// limit.
+    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    attempt_timeout: Option<Duration>,
+    /// Not begun after this long from now, 1s to 365d: what still waits then ends in FAILURE as expired. Default: no end.
+    #[arg(long, value_name = "SPAN", value_parser = span::parse)]
+    expires_in: Option<Duration>,
     /// A header as KEY=TEXT, carried to the worker; may be repeated.
     #[arg(long = "header", value_name = "KEY=TEXT", value_parser = header)]
     headers: Vec<(String, String)>,
@@ -133,6 +140,8 @@ impl Command {
         }
         let delay = duration(self.delay, "the delay")?;
         let result_retention = duration(self.keep_result, "--keep-result")?;
+        let attempt_timeout = duration(self.attempt_timeout, "--attempt-timeout")?;
+        let expires_in = duration(self.expires_in, "--expires-in")?;
         Ok(proto::Task {
             id: self.id.unwrap_or_default(),
             name: self.name,
@@ -144,6 +153,8 @@ impl Command {
             priority: self.priority.into(),
             retry_count: self.retries,
             result_retention,
+            attempt_timeout,
+            expires_in,
             request_id: self.request_id.unwrap_or_default(),
             idempotency: self.idempotency_key.map(|key| proto::Idempotency { key, until: self.until }),
             ..proto::Task::default()

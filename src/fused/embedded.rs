@@ -15,7 +15,7 @@ use crate::engine::{self, Engine, OpenError, Options, RestoreError, Restored};
 use crate::error::StoreError;
 use crate::ledger::claim::{Claim, ClaimName, Claimed, Sending, Step};
 use crate::ledger::embedded::{self as ledger, Ledger};
-use crate::ledger::{Decision, Verdict};
+use crate::ledger::{Decision, Lifetime, Verdict};
 use crate::task::MessageKey;
 
 /// The embedded stores of one data directory.
@@ -74,23 +74,26 @@ fn send_in(
     txn: &mut crate::engine::Txn<'_>,
     broker: &Arc<broker::Store>,
     watched: &Arc<backend::Watched>,
-    (states, tasks): (Vec<StateWrite>, Vec<NewTask>),
+    sendings: Vec<Sending>,
     now: WallTime,
 ) -> Result<(), StoreError> {
+    let lifetimes: Vec<Option<Lifetime>> = sendings.iter().map(Sending::lifetime).collect();
+    let (states, tasks): (Vec<StateWrite>, Vec<NewTask>) = sendings.into_iter().map(|s| (s.state, s.message)).unzip();
     let published = broker::publish_in(txn, broker, &tasks)?;
     // A message that is carried already has a state already, and maybe a later one: a repeated send must not begin its
     // task anew.
-    let new = states.into_iter().zip(published).filter(|(_, published)| *published == Published::New);
-    let new: Vec<StateWrite> = new.map(|(state, _)| state).collect();
+    let new = states.into_iter().zip(lifetimes).zip(published).filter(|(_, published)| *published == Published::New);
+    let (new, lifetimes): (Vec<StateWrite>, Vec<Option<Lifetime>>) = new.map(|(new, _)| new).unzip();
+    ledger::limit_in(txn, lifetimes.iter().flatten())?;
     backend::write_in(txn, watched, &new, now).map(drop)
 }
 
 #[async_trait]
 impl super::Fused for Fused {
-    async fn send(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>> {
+    async fn send(&self, items: &[Sending], now: WallTime) -> Vec<Result<(), StoreError>> {
         let (broker, watched) = (Arc::clone(&self.broker), Arc::clone(&self.watched));
-        let (states, tasks): (Vec<_>, Vec<_>) = items.iter().cloned().unzip();
-        let job = move |txn: &mut crate::engine::Txn<'_>| send_in(txn, &broker, &watched, (states, tasks), now);
+        let sendings = items.to_vec();
+        let job = move |txn: &mut crate::engine::Txn<'_>| send_in(txn, &broker, &watched, sendings, now);
         vec![self.engine.write(job).await; items.len()]
     }
 
@@ -116,7 +119,7 @@ impl super::Fused for Fused {
                     Claimed::Sent(_) | Claimed::Held(_) | Claimed::Reused => {}
                 }
             }
-            send_in(txn, &broker, &watched, sendings.into_iter().map(|s| (s.state, s.message)).unzip(), now)?;
+            send_in(txn, &broker, &watched, sendings, now)?;
             ledger::published_in(txn, &finished)?;
             Ok(answers)
         };
@@ -184,7 +187,7 @@ mod tests {
         open(directory, Options::default(), Arc::new(SystemClock)).unwrap()
     }
 
-    fn item(key: &str, generation: u64) -> (StateWrite, NewTask) {
+    fn item(key: &str, generation: u64) -> Sending {
         let task_id = TaskId::trusted("t");
         let state = TaskState {
             task_id: task_id.clone(),
@@ -209,7 +212,7 @@ mod tests {
             available_at: None,
             priority: 0,
         };
-        (StateWrite { state, keep: Duration::from_secs(60) }, task)
+        Sending { state: StateWrite { state, keep: Duration::from_secs(60) }, message: task, expires_at: None }
     }
 
     #[tokio::test]

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::backend::Written;
 use crate::backend::memory::Backend;
-use crate::backend::{StateWrite, Written};
+use crate::broker::Published;
 use crate::broker::memory::Broker;
-use crate::broker::{NewTask, Published};
 use crate::clock::WallTime;
 use crate::error::StoreError;
-use crate::ledger::claim::{Claim, Claimed, Step};
+use crate::ledger::claim::{Claim, Claimed, Sending, Step};
 use crate::ledger::memory::Ledger;
 use crate::ledger::{Decision, Verdict};
 use crate::task::TaskId;
@@ -37,7 +37,7 @@ impl Fused {
 
 #[async_trait]
 impl super::Fused for Fused {
-    async fn send(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>> {
+    async fn send(&self, items: &[Sending], now: WallTime) -> Vec<Result<(), StoreError>> {
         let mut changed = Vec::new();
         {
             // The locks are always taken in this order: broker, ledger, backend.
@@ -45,11 +45,15 @@ impl super::Fused for Fused {
                 Ok(broker) => broker,
                 Err(error) => return items.iter().map(|_| Err(error.clone())).collect(),
             };
+            let mut ledger = self.ledger.lock();
             let mut backend = self.backend.lock();
-            for (state, task) in items {
-                let published = self.broker.put(&mut broker, task);
-                if published == Published::New && backend.write(state, now) == Written::Applied {
-                    changed.push(state.state.task_id.clone());
+            for sending in items {
+                if self.broker.put(&mut broker, &sending.message) != Published::New {
+                    continue;
+                }
+                ledger.limit(sending.lifetime());
+                if backend.write(&sending.state, now) == Written::Applied {
+                    changed.push(sending.message.task.clone());
                 }
             }
         }
@@ -78,9 +82,11 @@ impl super::Fused for Fused {
                 let is_new = answer == Claimed::New;
                 if (is_new || !ledger.is_decided(&message.key))
                     && self.broker.put(&mut broker, message) == Published::New
-                    && backend.write(&sending.state, now) == Written::Applied
                 {
-                    changed.push(message.task.clone());
+                    ledger.limit(sending.lifetime());
+                    if backend.write(&sending.state, now) == Written::Applied {
+                        changed.push(message.task.clone());
+                    }
                 }
                 ledger.published(&claim.names(), &message.key);
                 answers.push(if is_new { answer } else { Claimed::Sent(message.task.clone()) });

@@ -7,11 +7,9 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::backend::StateWrite;
-use crate::broker::NewTask;
 use crate::clock::WallTime;
 use crate::error::StoreError;
-use crate::ledger::claim::{Claim, Claimed};
+use crate::ledger::claim::{Claim, Claimed, Sending};
 use crate::ledger::{Decision, Verdict};
 
 #[cfg(feature = "embedded")]
@@ -21,12 +19,12 @@ pub mod memory;
 /// Several steps at once, over three rooms that share a store.
 #[async_trait]
 pub trait Fused: fmt::Debug + Send + Sync + 'static {
-    /// Writes the state and publishes the message, both or neither, one answer each, in order. A message that is carried
-    /// already has its state, and maybe a later one: sent again, neither is written, which is no error.
+    /// Writes the state and the lifetime and publishes the message, all or nothing, one answer each, in order. A message that
+    /// is carried already has its state, and maybe a later one: sent again, nothing is written, which is no error.
     ///
     /// # Errors
     /// Per item, as [`crate::broker::Broker::publish`].
-    async fn send(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>>;
+    async fn send(&self, items: &[Sending], now: WallTime) -> Vec<Result<(), StoreError>>;
 
     /// Claims the names of each send as [`crate::ledger::claim::Claims::claim`]; and in the same transaction sends what is
     /// claimed now ([`Claimed::New`]), or was claimed and is not known to be published, as [`Fused::send`], and marks it

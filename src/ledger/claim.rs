@@ -13,6 +13,8 @@ use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::task::{MessageKey, TaskId};
 
+use super::Lifetime;
+
 /// What a claim is found by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClaimName {
@@ -33,13 +35,23 @@ pub enum Until {
     Time,
 }
 
-/// What is sent: the state, and the message.
+/// What is sent: the state, the message, and until when the task may be begun.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sending {
     /// PENDING.
     pub state: StateWrite,
     /// The message.
     pub message: NewTask,
+    /// From this moment on no attempt of the task begins; `None`: it may be begun whenever it is.
+    pub expires_at: Option<WallTime>,
+}
+
+impl Sending {
+    /// The lifetime of the task, if it has one.
+    pub fn lifetime(&self) -> Option<Lifetime> {
+        let (task, generation) = (self.message.task.clone(), self.state.state.generation);
+        self.expires_at.map(|at| Lifetime { at, task, generation })
+    }
 }
 
 /// A send with a name: of the request, of the task, or both.

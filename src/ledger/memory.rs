@@ -1,6 +1,6 @@
 //! The reference model of a ledger: one mutex, ordered maps. Every other room is compared with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use super::claim::{Claim, ClaimName, Claimed, Claims, Held, Step};
 use super::{
-    Begun, CancelMark, DeadTask, Decision, Effects, Ending, Grant, Lease, LeaseQuery, LeaseStatus, LocalNotices,
-    LostAttempt, NOBODY, Notices, OPEN_KEPT, Session, Standing, Undone, Verdict,
+    Begun, CancelMark, DeadTask, Decision, Effects, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Lifetime, Lifetimes,
+    LocalNotices, LostAttempt, NOBODY, Notices, OPEN_KEPT, Session, Standing, Undone, Verdict,
 };
 use crate::clock::{Clock, WallTime};
 use crate::error::StoreError;
@@ -40,6 +40,7 @@ pub(crate) struct State {
     cancels: BTreeMap<TaskId, u64>,
     claims: BTreeMap<ClaimName, Held>,
     paused: BTreeMap<QueueName, WallTime>,
+    lifetimes: BTreeSet<Lifetime>,
 }
 
 /// A message that was granted at least once.
@@ -219,7 +220,15 @@ impl State {
         if let Some(dead) = &decision.dead {
             self.dead.insert(dead.message.clone(), dead.clone());
         }
+        self.limit(decision.begins.iter().cloned());
+        if let Some(lifetime) = &decision.ends {
+            self.lifetimes.remove(lifetime);
+        }
         Verdict::Recorded
+    }
+
+    pub(crate) fn limit(&mut self, lifetimes: impl IntoIterator<Item = Lifetime>) {
+        self.lifetimes.extend(lifetimes);
     }
 
     pub(crate) fn done(&mut self, message: &MessageKey, at: WallTime) {
@@ -327,6 +336,26 @@ impl Claims for Ledger {
     async fn unclaim(&self, items: &[(Vec<ClaimName>, MessageKey)]) -> Result<Vec<bool>, StoreError> {
         let mut state = self.lock();
         Ok(items.iter().map(|(names, message)| state.unclaim(names, message)).collect())
+    }
+}
+
+#[async_trait]
+impl Lifetimes for Ledger {
+    async fn limit(&self, lifetimes: &[Lifetime]) -> Result<(), StoreError> {
+        self.lock().limit(lifetimes.iter().cloned());
+        Ok(())
+    }
+
+    async fn over(&self, now: WallTime, after: Option<&Lifetime>, max: usize) -> Result<Vec<Lifetime>, StoreError> {
+        let state = self.lock();
+        let over = state.lifetimes.iter().take_while(|lifetime| lifetime.at <= now);
+        Ok(over.filter(|lifetime| after.is_none_or(|after| *lifetime > after)).take(max).cloned().collect())
+    }
+
+    async fn forget(&self, lifetimes: &[Lifetime]) -> Result<(), StoreError> {
+        let mut state = self.lock();
+        state.lifetimes.retain(|lifetime| !lifetimes.contains(lifetime));
+        Ok(())
     }
 }
 
@@ -516,6 +545,10 @@ impl super::Ledger for Ledger {
     }
 
     fn claims(&self) -> &dyn Claims {
+        self
+    }
+
+    fn lifetimes(&self) -> &dyn Lifetimes {
         self
     }
 

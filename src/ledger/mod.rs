@@ -6,6 +6,7 @@
 pub mod claim;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod lifetime;
 pub mod memory;
 pub mod record;
 
@@ -20,6 +21,7 @@ use crate::broker::NewTask;
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::task::{FailureReason, FencingToken, LeaseId, MessageKey, QueueName, SessionId, TaskId, TaskName};
+pub use lifetime::{Lifetime, Lifetimes};
 
 /// How long a message without live lease and without decision keeps its history (fence, lost attempts, releases) after
 /// it was last touched. Seven days: as long as a delivery may wait for a worker or an operator over a holiday.
@@ -187,6 +189,10 @@ pub struct Decision {
     pub dead: Option<DeadTask>,
     /// How long the decision is remembered after its effects are done; until then it is remembered in any case.
     pub keep: Duration,
+    /// Lifetimes of the tasks that the effects send, remembered with the decision.
+    pub begins: Vec<Lifetime>,
+    /// The lifetime of the task, if it has ended: forgotten with the decision.
+    pub ends: Option<Lifetime>,
 }
 
 /// What follows from a decision. Recorded with it, so that any replica can finish, byte for byte the same.
@@ -403,6 +409,9 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
 
     /// Names of sends.
     fn claims(&self) -> &dyn claim::Claims;
+
+    /// Until when tasks may be begun.
+    fn lifetimes(&self) -> &dyn Lifetimes;
 
     /// Forgets dead tasks that were set aside before `before`, oldest first, a bounded amount; answers how much. 0: nothing
     /// was left to forget.

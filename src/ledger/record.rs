@@ -159,6 +159,9 @@ pub struct OpenRecord {
     /// When the claim lapses once it is published, unix ns.
     #[prost(fixed64, tag = "4")]
     pub lapses_at: u64,
+    /// See [`Sending::expires_at`], unix ns.
+    #[prost(fixed64, optional, tag = "5")]
+    pub expires_at: Option<u64>,
 }
 
 /// Every [`Until`], in the order of their numbers.
@@ -171,6 +174,7 @@ impl From<&Held> for ClaimRecord {
             message: Some((&open.sending.message).into()),
             is_joined: open.is_joined,
             lapses_at: open.lapses_at.0,
+            expires_at: open.sending.expires_at.map(|at| at.0),
         };
         Self {
             digest: Bytes::copy_from_slice(&held.digest),
@@ -192,7 +196,8 @@ impl TryFrom<ClaimRecord> for Held {
             let state = open.state.ok_or(RecordError::Missing("the state to be written"))?.try_into()?;
             let message = open.message.ok_or(RecordError::Missing("the message to be published"))?.into();
             let (is_joined, lapses_at) = (open.is_joined, WallTime(open.lapses_at));
-            Ok::<_, RecordError>(Open { sending: Sending { state, message }, is_joined, lapses_at })
+            let sending = Sending { state, message, expires_at: open.expires_at.map(WallTime) };
+            Ok::<_, RecordError>(Open { sending, is_joined, lapses_at })
         };
         let until = (record.until as usize).checked_sub(1).and_then(|at| UNTILS.get(at)).copied();
         Ok(Self {

@@ -76,10 +76,10 @@ impl Cancels {
     }
 }
 
-/// A message of a cancelled task.
-struct Message {
-    found: Found,
-    opened: Opened,
+/// A message of a task that is to end.
+pub(super) struct Message {
+    pub(super) found: Found,
+    pub(super) opened: Opened,
 }
 
 impl Service {
@@ -187,7 +187,7 @@ impl Inner {
 
     /// Removes what a crash left of tasks that have ended: messages that were decided and not acknowledged. Others are removed
     /// when they are met, but perhaps nobody takes the name of these.
-    async fn clear(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
+    pub(super) async fn clear(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
         if self.stores.fused.is_some() {
             return Ok(());
         }
@@ -211,7 +211,10 @@ impl Inner {
     }
 
     /// Sorts messages: those that somebody runs, with their leases, and those that wait. What is decided is neither.
-    async fn sort(&self, messages: Vec<Message>) -> Result<(Vec<(Lease, Message)>, Vec<Message>), StoreError> {
+    pub(super) async fn sort(
+        &self,
+        messages: Vec<Message>,
+    ) -> Result<(Vec<(Lease, Message)>, Vec<Message>), StoreError> {
         let keys: Vec<_> = messages.iter().map(|message| message.found.key.clone()).collect();
         let (mut leased, mut waiting) = (Vec::new(), Vec::new());
         for (standing, message) in self.stores.ledger.standing(&keys).await?.into_iter().zip(messages) {

@@ -10,8 +10,6 @@ use sha2::{Digest, Sha256};
 
 use super::Service;
 use super::types::{Idempotency, KEY_KEPT_MAX, Sent, Submission, Until};
-use crate::backend::StateWrite;
-use crate::broker::NewTask;
 use crate::clock::WallTime;
 use crate::error::{Error, StoreError};
 use crate::failpoint::Point;
@@ -73,6 +71,8 @@ fn digest(hash: &mut Sha256, task: &Submission) {
         retry_timeout,
         immutable,
         result_retention,
+        attempt_timeout,
+        expires_in,
         on_success,
         on_error,
         request_id: _,
@@ -92,8 +92,11 @@ fn digest(hash: &mut Sha256, task: &Submission) {
         part(json.0.as_bytes());
     }
     part(
-        format!("{eta:?} {delay:?} {priority} {retry_count} {retry_timeout} {immutable} {result_retention:?}")
-            .as_bytes(),
+        format!(
+            "{eta:?} {delay:?} {priority} {retry_count} {retry_timeout} {immutable} {result_retention:?} {expires_in:?} \
+             {attempt_timeout:?}"
+        )
+        .as_bytes(),
     );
     part(format!("{idempotency:?}").as_bytes());
     for callbacks in [on_success, on_error] {
@@ -134,9 +137,9 @@ fn told(error: StoreError, claim: &Claim) -> Error {
 
 impl Service {
     /// The claim of a send that was checked.
-    pub(super) fn claim_of(&self, name: Name, state: StateWrite, message: NewTask, now: WallTime) -> Claim {
+    pub(super) fn claim_of(&self, name: Name, sending: Sending, now: WallTime) -> Claim {
         let key = |Idempotency { key, until }: Idempotency| {
-            let waits_until = message.available_at.unwrap_or(now).max(now);
+            let waits_until = sending.message.available_at.unwrap_or(now).max(now);
             let (until, lapses_at) = match until {
                 Until::Started => (claim::Until::Started, waits_until.plus(KEY_KEPT_MAX)),
                 Until::Ended => (claim::Until::Ended, waits_until.plus(KEY_KEPT_MAX)),
@@ -148,7 +151,7 @@ impl Service {
             request: name.request,
             digest: name.digest,
             key: name.idempotency.map(key),
-            sending: Sending { state, message },
+            sending,
             at: now,
             window: self.inner.settings().request_window,
         }
@@ -274,8 +277,7 @@ impl Service {
                 Err(error) => answers[step.at] = Some(Err(told(error.clone(), &claim))),
             }
         }
-        let items: Vec<(StateWrite, NewTask)> =
-            to_write.iter().map(|(step, ..)| (step.sending.state.clone(), step.sending.message.clone())).collect();
+        let items: Vec<Sending> = to_write.iter().map(|(step, ..)| step.sending.clone()).collect();
         let (written, unsent) = if items.is_empty() { Default::default() } else { self.write_steps(&items, now).await };
         let fresh = to_write.iter().zip(&written).filter(|((step, ..), written)| step.is_new && written.is_ok());
         self.count_sent(fresh.map(|((step, ..), _)| &step.sending.message.queue));
@@ -289,8 +291,8 @@ impl Service {
                 Err(error) => {
                     // What was found belongs to whoever claimed it.
                     if step.is_new && !matches!(error, StoreError::OutcomeUnknown { .. }) {
-                        back.push((step.names, step.sending.message.key));
-                        stated.push(unsent.contains(&i).then_some(step.sending.state));
+                        back.push((step.names, step.sending.message.key.clone()));
+                        stated.push(unsent.contains(&i).then_some(step.sending));
                     }
                     answers[step.at] = Some(Err(told(error, &claim)));
                 }
@@ -309,14 +311,18 @@ impl Service {
 
     /// Takes claims back that came to nothing, and then the states of those. Not the other way round: somebody who found the
     /// claim may have published it, and then its state stays.
-    async fn take_back(&self, back: &[(Vec<ClaimName>, crate::task::MessageKey)], stated: Vec<Option<StateWrite>>) {
+    async fn take_back(&self, back: &[(Vec<ClaimName>, crate::task::MessageKey)], stated: Vec<Option<Sending>>) {
         if back.is_empty() {
             return;
         }
         match self.inner.stores.ledger.claims().unclaim(back).await {
             Ok(taken) => {
-                let own: Vec<StateWrite> =
-                    stated.into_iter().zip(taken).filter(|(_, taken)| *taken).filter_map(|(state, _)| state).collect();
+                let own: Vec<Sending> = stated
+                    .into_iter()
+                    .zip(taken)
+                    .filter(|(_, taken)| *taken)
+                    .filter_map(|(unsent, _)| unsent)
+                    .collect();
                 self.retract(own.iter()).await;
             }
             Err(error) => tracing::warn!(%error, sends = back.len(), "claims of sends that failed stay as they are"),

@@ -8,12 +8,11 @@
 
 use super::outcome::message_of;
 use super::{Service, envelope};
-use crate::backend::StateWrite;
-use crate::broker::NewTask;
 use crate::clock::WallTime;
 use crate::error::{Error, StoreError};
 use crate::failpoint::Point;
 use crate::ledger::DeadTask;
+use crate::ledger::claim::Sending;
 use crate::task::{FailureReason, MessageKey, QueueName, Signature, TaskId, TaskName};
 
 /// Bytes of bodies after which a page ends.
@@ -247,7 +246,7 @@ impl Service {
         if mode == Mode::DryRun || begin.is_empty() {
             return Ok(changed);
         }
-        let mut sends: Vec<(StateWrite, NewTask)> = Vec::with_capacity(begin.len());
+        let mut sends: Vec<Sending> = Vec::with_capacity(begin.len());
         let mut forget = Vec::with_capacity(begin.len());
         for (at, dead) in positions.into_iter().zip(self.inner.stores.ledger.begin_requeue(&begin).await?) {
             let signature = dead.as_ref().and_then(|dead| envelope::open(&dead.body).ok());
@@ -266,12 +265,12 @@ impl Service {
         let batch_max = self.inner.guarantees.broker.batch_max.get();
         for (items, messages) in sends.chunks(batch_max).zip(forget.chunks(batch_max)) {
             let answers = self.write_new(items, now).await;
-            for ((answer, message), (_, task)) in answers.into_iter().zip(messages).zip(items) {
+            for ((answer, message), sending) in answers.into_iter().zip(messages).zip(items) {
                 match answer {
                     Ok(()) => done.push(message.clone()),
                     Err(error) => {
                         if !matches!(error, StoreError::OutcomeUnknown { .. }) {
-                            failed.push(task.task.clone());
+                            failed.push(sending.message.task.clone());
                         }
                         failure = Some(error);
                     }
@@ -289,23 +288,21 @@ impl Service {
     }
 
     /// State and message of a dead task's next sending.
-    fn sent_again(
-        &self,
-        dead: &DeadTask,
-        signature: &Signature,
-        retry_count: Option<u32>,
-        now: WallTime,
-    ) -> (StateWrite, NewTask) {
+    fn sent_again(&self, dead: &DeadTask, signature: &Signature, retry_count: Option<u32>, now: WallTime) -> Sending {
         let mut next = signature.clone();
         next.eta = None;
+        // Its time is over, or soon will be; whoever wants it again wants it to run.
+        next.headers.as_mut().map(envelope::end_lifetime);
         if let Some(count) = retry_count {
             next.retry_count = i64::from(count);
             // The delays between attempts begin anew, too.
             next.retry_timeout = 0;
         }
         let generation = dead.requeue.unwrap_or(now.0);
-        let (state, new) = message_of(next, dead.message.derive(REQUEUED), now, generation, &self.inner.settings());
-        (state, NewTask { queue: dead.queue.clone(), ..new })
+        let key = dead.message.derive(REQUEUED);
+        let mut sending = message_of(next, key, now, generation, &self.inner.settings());
+        sending.message.queue = dead.queue.clone();
+        sending
     }
 
     /// A page of dead tasks that fit, and behind which message to go on; `None`: there are no more.

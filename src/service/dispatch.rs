@@ -15,7 +15,7 @@ use super::hands::InHand;
 use super::slots::{Queue, Reservation, SlotLimits};
 use super::traffic::Event;
 use super::types::{Granted, Outcome, Parting};
-use super::{Inner, outcome};
+use super::{Inner, lifetimes, outcome};
 use crate::broker::{Delivery, Receipt, Settle, Want};
 use crate::clock::WallTime;
 use crate::error::StoreError;
@@ -201,7 +201,7 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
     let grants: Vec<Grant> = candidates.iter().map(|c| c.grant(inner, queue, now)).collect();
     let begun = if grants.is_empty() { Ok(Vec::new()) } else { inner.stores.ledger.begin(&grants).await };
     inner.failpoints.reach(Point::GrantBegun).await;
-    let (mut cancelled, mut offered) = (Vec::new(), 0);
+    let (mut ended, mut offered) = (Vec::new(), 0);
     match begun {
         Err(error) => {
             tracing::warn!(%error, queue = %queue.name, tasks = candidates.len(), "leases could not be granted");
@@ -216,10 +216,16 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
         Ok(begun) => {
             for (candidate, begun) in candidates.into_iter().zip(begun) {
                 match begun {
+                    // Its time was over before it was granted: it ends, whatever the ledger's index says of it.
+                    Begun::Run(lease) if lifetimes::is_over(&candidate.opened.signature, now) => {
+                        Reservation::cancel(&candidate.attachment);
+                        ended.push(inner.expired(&lease, &candidate.opened, candidate.body.clone()));
+                        keep(inner, candidate, lease);
+                    }
                     Begun::Run(lease) => offered += u64::from(offer(inner, queue, candidate, lease).await),
                     Begun::Cancelled(lease) => {
                         Reservation::cancel(&candidate.attachment);
-                        cancelled.push(inner.cancelled(&lease, &candidate.opened));
+                        ended.push(inner.cancelled(&lease, &candidate.opened));
                         keep(inner, candidate, lease);
                     }
                     Begun::Held(lease) => {
@@ -244,17 +250,18 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
     inner.traffic.count(&queue.name, Event::Leased, offered, inner.clock.now());
     acks.extend(give_back.into_iter().map(|r| (r, Settle::Return { after: Duration::ZERO })));
     inner.settle_broker(&acks).await;
-    end_cancelled(inner, cancelled).await;
+    end(inner, ended).await;
 }
 
-/// Ends what was met with a cancel mark. If the ledger is away, the leases go back like any that nobody was offered.
-async fn end_cancelled(inner: &Arc<Inner>, cancelled: Vec<Decision>) {
-    if cancelled.is_empty() {
+/// Ends what was met with a cancel mark, or after its time. If the ledger is away, the leases go back like any that nobody
+/// was offered.
+async fn end(inner: &Arc<Inner>, ended: Vec<Decision>) {
+    if ended.is_empty() {
         return;
     }
-    let leases: Vec<LeaseId> = cancelled.iter().map(|decision| decision.lease.clone()).collect();
-    if let Err(error) = inner.decide(cancelled).await {
-        tracing::warn!(%error, tasks = leases.len(), "cancelled tasks are ended later");
+    let leases: Vec<LeaseId> = ended.iter().map(|decision| decision.lease.clone()).collect();
+    if let Err(error) = inner.decide(ended).await {
+        tracing::warn!(%error, tasks = leases.len(), "tasks that are not run are ended later");
         inner.give_back(&leases, Duration::ZERO, None).await;
     }
 }

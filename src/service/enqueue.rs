@@ -16,6 +16,8 @@ use crate::broker::NewTask;
 use crate::clock::WallTime;
 use crate::error::{Error, StoreError};
 use crate::failpoint::Point;
+use crate::ledger::Lifetime;
+use crate::ledger::claim::Sending;
 use crate::task::{Body, MessageKey, QueueName, Signature, TaskId, TaskName, Timestamp};
 
 /// When a caller turned away by a full buffer may try again.
@@ -26,21 +28,21 @@ const FULL_RETRY: Duration = Duration::from_millis(100);
 pub(super) struct UnderWay(AtomicUsize);
 
 /// Some of them, until it is dropped.
-struct Sending<'a> {
+struct Counted<'a> {
     all: &'a UnderWay,
     count: usize,
 }
 
 impl UnderWay {
     /// `None`: there would be more than `max`.
-    fn begin(&self, count: usize, max: usize) -> Option<Sending<'_>> {
+    fn begin(&self, count: usize, max: usize) -> Option<Counted<'_>> {
         let more = |now: usize| now.checked_add(count).filter(|sum| *sum <= max);
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).ok()?;
-        Some(Sending { all: self, count })
+        Some(Counted { all: self, count })
     }
 }
 
-impl Drop for Sending<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.all.0.fetch_sub(self.count, Ordering::AcqRel);
     }
@@ -86,14 +88,14 @@ impl Service {
             .into_iter()
             .map(|task| {
                 let name = claims::name_of(&task);
-                let (state, message) = self.prepare(task, now, &mut earlier)?;
+                let sending = self.prepare(task, now, &mut earlier)?;
                 let is_named = name.is_some();
                 match name {
                     Some(name) => {
-                        ids_of_named.push(message.task.clone());
-                        named.push(self.claim_of(name, state, message, now));
+                        ids_of_named.push(sending.message.task.clone());
+                        named.push(self.claim_of(name, sending, now));
                     }
-                    None => plain.push((state, message)),
+                    None => plain.push(sending),
                 }
                 Ok(is_named)
             })
@@ -104,7 +106,7 @@ impl Service {
         for chunk in plain.chunks(batch_max) {
             let written = self.write_new(chunk, now).await.into_iter().zip(chunk);
             let sent = |message: &NewTask| Sent { task: message.task.clone(), already: false };
-            of_plain.extend(written.map(|(answer, (_, message))| answer.map(|()| sent(message)).map_err(Error::from)));
+            of_plain.extend(written.map(|(answer, s)| answer.map(|()| sent(&s.message)).map_err(Error::from)));
         }
         let mut of_named = Vec::with_capacity(named.len());
         while !named.is_empty() {
@@ -112,7 +114,7 @@ impl Service {
             of_named.extend(self.send_named(std::mem::replace(&mut named, rest), now).await);
         }
         self.inner.failpoints.reach(Point::SendPublished).await;
-        let ids = plain.iter().map(|(_, message)| &message.task).chain(&ids_of_named);
+        let ids = plain.iter().map(|sending| &sending.message.task).chain(&ids_of_named);
         let failed = ids.zip(of_plain.iter().chain(&of_named)).filter(|(_, answer)| is_definite(answer));
         let failed: Vec<TaskId> = failed.map(|(id, _)| id.clone()).collect();
         self.put_back(earlier, &failed, now).await;
@@ -125,21 +127,17 @@ impl Service {
     }
 
     /// Writes PENDING and publishes, one answer each, in order. Safe to repeat with the same items.
-    pub(super) async fn write_new(
-        &self,
-        items: &[(StateWrite, NewTask)],
-        now: WallTime,
-    ) -> Vec<Result<(), StoreError>> {
+    pub(super) async fn write_new(&self, items: &[Sending], now: WallTime) -> Vec<Result<(), StoreError>> {
         let answers = match &self.inner.stores.fused {
             Some(fused) => fused.send(items, now).await,
             None => {
                 let (answers, unsent) = self.write_steps(items, now).await;
-                self.retract(unsent.into_iter().map(|i| &items[i].0)).await;
+                self.retract(unsent.into_iter().map(|i| &items[i])).await;
                 answers
             }
         };
         let written = items.iter().zip(&answers).filter(|(_, answer)| answer.is_ok());
-        self.count_sent(written.map(|((_, task), _)| &task.queue));
+        self.count_sent(written.map(|(sending, _)| &sending.message.queue));
         answers
     }
 
@@ -150,19 +148,28 @@ impl Service {
         self.inner.traffic.add(tally, self.inner.clock.now());
     }
 
-    /// Writes PENDING and publishes, step by step; answers too whose state was written while the message was definitely not.
+    /// Writes lifetimes and PENDING, and publishes, step by step; answers too whose state was written while the message was
+    /// definitely not.
     pub(super) async fn write_steps(
         &self,
-        items: &[(StateWrite, NewTask)],
+        items: &[Sending],
         now: WallTime,
     ) -> (Vec<Result<(), StoreError>>, Vec<usize>) {
         let stores = &self.inner.stores;
-        let states: Vec<StateWrite> = items.iter().map(|(state, _)| state.clone()).collect();
+        let lifetimes: Vec<Lifetime> = items.iter().filter_map(Sending::lifetime).collect();
+        // First of all: what is published without one would never be ended by its time.
+        if !lifetimes.is_empty() {
+            if let Err(error) = stores.ledger.lifetimes().limit(&lifetimes).await {
+                return (items.iter().map(|_| Err(error.clone())).collect(), Vec::new());
+            }
+            self.inner.failpoints.reach(Point::SendLimited).await;
+        }
+        let states: Vec<StateWrite> = items.iter().map(|sending| sending.state.clone()).collect();
         let mut answers: Vec<Result<(), StoreError>> =
             stores.backend.write(&states, now).await.into_iter().map(|r| r.map(|_| ())).collect();
         self.inner.failpoints.reach(Point::SendStated).await;
         let stated: Vec<usize> = (0..items.len()).filter(|i| answers[*i].is_ok()).collect();
-        let tasks: Vec<NewTask> = stated.iter().map(|i| items[*i].1.clone()).collect();
+        let tasks: Vec<NewTask> = stated.iter().map(|i| items[*i].message.clone()).collect();
         let mut unsent = Vec::new();
         for (i, published) in stated.iter().zip(stores.broker.publish(&tasks).await) {
             if let Err(error) = published {
@@ -176,17 +183,27 @@ impl Service {
         (answers, unsent)
     }
 
-    /// Takes PENDING of tasks back that were definitely not sent.
-    pub(super) async fn retract(&self, states: impl Iterator<Item = &StateWrite>) {
-        let retract: Vec<_> = states.map(|write| (write.state.task_id.clone(), write.state.order())).collect();
+    /// Takes PENDING and the lifetimes of tasks back that were definitely not sent.
+    pub(super) async fn retract(&self, unsent: impl Iterator<Item = &Sending>) {
+        let of = |sending: &Sending| {
+            let state = &sending.state.state;
+            ((state.task_id.clone(), state.order()), sending.lifetime())
+        };
+        let (retract, lifetimes): (Vec<_>, Vec<_>) = unsent.map(of).unzip();
         if !retract.is_empty()
             && let Err(error) = self.inner.stores.backend.retract(&retract).await
         {
             tracing::warn!(%error, tasks = retract.len(), "states of tasks that were not sent stay PENDING");
         }
+        let lifetimes: Vec<Lifetime> = lifetimes.into_iter().flatten().collect();
+        if !lifetimes.is_empty()
+            && let Err(error) = self.inner.stores.ledger.lifetimes().forget(&lifetimes).await
+        {
+            tracing::warn!(%error, tasks = lifetimes.len(), "lifetimes of tasks that were not sent are dropped later");
+        }
     }
 
-    fn prepare(&self, task: Submission, now: WallTime, earlier: &mut Earlier) -> Result<(StateWrite, NewTask), Error> {
+    fn prepare(&self, task: Submission, now: WallTime, earlier: &mut Earlier) -> Result<Sending, Error> {
         let broker = &self.inner.guarantees.broker;
         let settings = &self.inner.settings();
         let priority = task.priority;
@@ -208,13 +225,13 @@ impl Service {
             }
         }
         let generation = earlier.following(&TaskId::trusted(signature.uuid.as_str()), self.next_generation(now));
-        let (state, new) = message_of(signature, MessageKey::generate(), now, generation, settings);
+        let sending = message_of(signature, MessageKey::generate(), now, generation, settings);
         let limit = settings.task_bytes_max.min(broker.body_bytes_max);
-        if new.body.len() > limit {
-            let (limit, actual) = (limit as u64, new.body.len() as u64);
+        if sending.message.body.len() > limit {
+            let (limit, actual) = (limit as u64, sending.message.body.len() as u64);
             return Err(Error::LimitExceeded { field: "args".into(), limit, actual, unit: "bytes as encoded" });
         }
-        Ok((state, new))
+        Ok(sending)
     }
 
     /// Unix ns, and greater than any given before by this replica: two sends of one id are told apart by it.
@@ -264,6 +281,12 @@ impl Service {
             _ => None,
         };
         let mut headers = task.headers;
+        if let Some(timeout) = task.attempt_timeout {
+            envelope::limit_attempts(&mut headers, timeout);
+        }
+        if let Some(span) = task.expires_in {
+            envelope::expire_in(&mut headers, span);
+        }
         if let Some(retention) = task.result_retention {
             envelope::retain_result(&mut headers, retention);
         }

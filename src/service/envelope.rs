@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::task::{Headers, Signature};
+use crate::clock::WallTime;
+use crate::ledger::Lifetime;
+use crate::task::{Headers, RawJson, Signature, TaskId};
 use crate::wire;
 
 /// Header: when the task was first accepted, unix ns. Names the sending; states of an older one never overwrite it.
@@ -16,6 +18,12 @@ const SENT: &str = "lineshaft-sent";
 const ATTEMPTS: &str = "lineshaft-attempts";
 /// Header: how long the final state is kept, milliseconds.
 const RETENTION: &str = "lineshaft-retention";
+/// Header: how long one attempt may run, milliseconds.
+const TIMEOUT: &str = "lineshaft-timeout";
+/// Header: from when on no attempt begins, unix ns by the wall clock of the server that accepted the task.
+const EXPIRES: &str = "lineshaft-expires";
+/// Header: how long after it is sent a task may be begun, nanoseconds. Only of a task that is not sent yet, as a callback.
+const EXPIRES_IN: &str = "lineshaft-expires-in";
 /// What the headers of ours begin with.
 pub(super) const OURS: &str = "lineshaft-";
 
@@ -67,15 +75,67 @@ pub fn result_retention(signature: &Signature) -> Option<Duration> {
 /// Says how long the final state is kept.
 pub(super) fn retain_result(headers: &mut Headers, retention: Duration) {
     let millis = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
-    headers.insert(RETENTION.into(), crate::task::RawJson::string(&millis.to_string()));
+    headers.insert(RETENTION.into(), RawJson::string(&millis.to_string()));
+}
+
+/// The longest that an attempt may be given, where it is limited.
+pub const ATTEMPT_TIMEOUT_MAX: Duration = Duration::from_secs(30 * 86_400);
+
+/// How long one attempt of this task may run; `None`: as long as its worker lives. What another program wrote beyond the
+/// bound is taken at the bound.
+pub fn attempt_timeout(signature: &Signature) -> Option<Duration> {
+    number(signature, TIMEOUT).map(|millis| Duration::from_millis(millis).min(ATTEMPT_TIMEOUT_MAX))
+}
+
+/// Says how long one attempt may run.
+pub(super) fn limit_attempts(headers: &mut Headers, timeout: Duration) {
+    let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    headers.insert(TIMEOUT.into(), RawJson::string(&millis.to_string()));
 }
 
 /// Marks a task as sent at `generation`, with `attempts` made so far.
 pub(super) fn mark(headers: &mut Headers, generation: u64, attempts: u32) {
-    headers.insert(SENT.into(), crate::task::RawJson::string(&generation.to_string()));
+    headers.insert(SENT.into(), RawJson::string(&generation.to_string()));
     if attempts > 0 {
-        headers.insert(ATTEMPTS.into(), crate::task::RawJson::string(&attempts.to_string()));
+        headers.insert(ATTEMPTS.into(), RawJson::string(&attempts.to_string()));
     } else {
         headers.remove(ATTEMPTS);
     }
+}
+
+/// From when on no attempt of this task begins; `None`: it may be begun whenever it is.
+pub(super) fn expires_at(signature: &Signature) -> Option<WallTime> {
+    number(signature, EXPIRES).map(WallTime)
+}
+
+/// How long after it is sent this task may be begun, as its sender asked; `None`: it may be begun whenever it is.
+pub fn expires_in(signature: &Signature) -> Option<Duration> {
+    let since_sent = |at: WallTime| WallTime(generation(signature)).until(at);
+    expires_at(signature).map(since_sent).or_else(|| number(signature, EXPIRES_IN).map(Duration::from_nanos))
+}
+
+/// The lifetime of this sending, if it has one.
+pub(super) fn lifetime(signature: &Signature) -> Option<Lifetime> {
+    let (task, generation) = (TaskId::trusted(signature.uuid.as_str()), generation(signature));
+    expires_at(signature).map(|at| Lifetime { at, task, generation })
+}
+
+/// Says how long after it is sent a task may be begun.
+pub(super) fn expire_in(headers: &mut Headers, span: Duration) {
+    let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+    headers.insert(EXPIRES_IN.into(), RawJson::string(&nanos.to_string()));
+}
+
+/// Begins the lifetime of a task that is sent `now`, if it has one.
+pub(super) fn begin_lifetime(headers: &mut Headers, now: WallTime) {
+    let span = headers.remove(EXPIRES_IN).and_then(|span| span.as_string()?.parse().ok());
+    if let Some(nanos) = span {
+        let at = now.plus(Duration::from_nanos(nanos));
+        headers.insert(EXPIRES.into(), RawJson::string(&at.0.to_string()));
+    }
+}
+
+/// Takes the lifetime away: somebody wants the task to run although its time is over.
+pub(super) fn end_lifetime(headers: &mut Headers) {
+    headers.remove(EXPIRES);
 }

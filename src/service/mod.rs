@@ -9,6 +9,7 @@
 //! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
 //! - `dead`: tasks set aside, and what becomes of them.
 //! - `cancel`: ending tasks that nobody wants any more. `nobody`: granting what is only to be ended.
+//! - `lifetimes`: ending tasks that were not begun in their time.
 //! - `queues`, `pauses`, `traffic`, `purge`: queues, how much happens in them, stopping and emptying them.
 //! - `states`, `watch`: states on their way, and waiting for them. `inspect`, `tasks`: looking. `backup`: copying the store.
 
@@ -35,6 +36,7 @@ mod envelope;
 mod expiry;
 mod hands;
 mod inspect;
+mod lifetimes;
 mod nobody;
 mod outcome;
 mod pauses;
@@ -61,7 +63,7 @@ use crate::fused::Fused;
 use crate::ledger::Ledger;
 use crate::task::{LeaseId, SessionId};
 pub use backup::Backup;
-pub use envelope::{RESULT_RETENTION_MAX, result_retention};
+pub use envelope::{ATTEMPT_TIMEOUT_MAX, RESULT_RETENTION_MAX, attempt_timeout, expires_in, result_retention};
 use types::{Event, Guarantees, Parting, Report, Settings};
 pub use watch::StateWatch;
 pub use worker::{Inbound, Stream};
@@ -112,6 +114,7 @@ struct Inner {
     states: states::States,
     watches: watch::Watches,
     cancels: cancel::Cancels,
+    lifetimes: lifetimes::Lifetimes,
     pauses: pauses::Pauses,
     traffic: traffic::Traffic,
     reports: mpsc::Sender<Reported>,
@@ -164,6 +167,7 @@ impl Service {
             states: states::States::default(),
             watches: watch::Watches::default(),
             cancels: cancel::Cancels::default(),
+            lifetimes: lifetimes::Lifetimes::default(),
             pauses: pauses::Pauses::default(),
             traffic: traffic::Traffic::new(clock.now()),
             reports,
@@ -188,6 +192,7 @@ impl Service {
         let changes = inner.stores.backend.watch().map(|watch| watch.changes());
         inner.forever(expiry::listen(inner.clone(), notices));
         inner.forever(cancel::run(inner.clone()));
+        inner.forever(lifetimes::run(inner.clone()));
         inner.forever(states::run(inner.clone()));
         inner.forever(watch::run(inner.clone(), changes));
         inner.forever(sweep(inner.clone()));

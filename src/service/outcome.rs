@@ -9,6 +9,7 @@ use super::types::{Outcome, Settings};
 use crate::backend::StateWrite;
 use crate::broker::NewTask;
 use crate::clock::WallTime;
+use crate::ledger::claim::Sending;
 use crate::ledger::{DeadTask, Decision, Effects, Ending, Lease, LostAttempt};
 use crate::task::{
     Arg, FailureReason, MessageKey, QueueName, Signature, Status, TaskId, TaskName, TaskState, Timestamp,
@@ -21,6 +22,8 @@ use crate::wire::{self, machinery::WireError};
 const CANCELLED: &str = "lineshaft: cancelled";
 /// The error text of a purged task, likewise.
 const PURGED: &str = "lineshaft: purged";
+/// The error text of a task that was not begun in its time, likewise.
+const EXPIRED: &str = "lineshaft: expired";
 /// The longest error text kept, bytes.
 const ERROR_BYTES_MAX: usize = 64 << 10;
 /// How long the state of a task that waits outlives its ETA: a cancel mark or a reader never comes too late.
@@ -109,20 +112,34 @@ pub(super) fn digest(outcome: &Outcome) -> [u8; 32] {
 impl Attempt<'_> {
     /// The decision that `end` is, with everything that follows from it.
     pub(super) fn decide(&self, end: &End, report: Option<String>, digest: [u8; 32]) -> Decision {
-        let mut effects = Effects::default();
+        let mut decision = Decision {
+            lease: self.lease.id.clone(),
+            report,
+            digest,
+            at: self.now,
+            effects: Effects::default(),
+            dead: None,
+            keep: self.end_kept(),
+            begins: Vec::new(),
+            ends: match end {
+                End::Retry { .. } => None,
+                _ => envelope::lifetime(self.signature),
+            },
+        };
+        let effects = &mut decision.effects;
         match end {
             End::Success(results) => {
                 effects.states.push(self.state(Status::Success, Some(results.clone()), "", FailureReason::Unknown));
                 for (position, body) in self.signature.on_success.iter().flatten().enumerate() {
                     let callback = wire::machinery::callback_after_success(self.signature, body, results);
-                    self.publish_callback(&mut effects, callback, position);
+                    self.publish_callback(&mut decision, callback, position);
                 }
             }
             End::Failure { error, reason } => {
                 effects.states.push(self.state(Status::Failure, None, error, *reason));
                 for (position, body) in self.signature.on_error.iter().flatten().enumerate() {
                     let callback = wire::machinery::callback_after_error(body, error);
-                    self.publish_callback(&mut effects, callback, position);
+                    self.publish_callback(&mut decision, callback, position);
                 }
             }
             End::Cancelled => {
@@ -136,15 +153,7 @@ impl Attempt<'_> {
                 effects.publish.push(self.retry(*after));
             }
         }
-        Decision {
-            lease: self.lease.id.clone(),
-            report,
-            digest,
-            at: self.now,
-            effects,
-            dead: None,
-            keep: self.end_kept(),
-        }
+        decision
     }
 
     /// The end of a task that was cancelled before its worker said anything.
@@ -155,6 +164,15 @@ impl Attempt<'_> {
     /// The end of a task that waited in a queue that was purged.
     pub(super) fn purge(&self) -> Decision {
         self.decide(&End::Purged, None, Sha256::digest(PURGED).into())
+    }
+
+    /// The end of a task that was not begun in its time; with [`Settings::keep_failed`] it is set aside, with its `body`.
+    pub(super) fn expire(&self, body: bytes::Bytes) -> Decision {
+        let (error, reason) = (EXPIRED.to_owned(), FailureReason::Expired);
+        let mut decision =
+            self.decide(&End::Failure { error: error.clone(), reason }, None, Sha256::digest(EXPIRED).into());
+        decision.dead = self.settings.keep_failed.then(|| self.dead(error, reason, body));
+        decision
     }
 
     /// The end of a task whose attempts killed their workers.
@@ -222,7 +240,7 @@ impl Attempt<'_> {
         }
     }
 
-    fn publish_callback(&self, effects: &mut Effects, callback: Result<Signature, WireError>, position: usize) {
+    fn publish_callback(&self, decision: &mut Decision, callback: Result<Signature, WireError>, position: usize) {
         let mut callback = match callback {
             Ok(callback) => callback,
             Err(why) => {
@@ -236,9 +254,10 @@ impl Attempt<'_> {
         if callback.uuid.is_empty() {
             callback.uuid = format!("task_{}", message.derived_uuid(position));
         }
-        let (state, task) = message_of(callback, message.derive(position), self.now, self.now.0, self.settings);
-        effects.states.push(state);
-        effects.publish.push(task);
+        let sending = message_of(callback, message.derive(position), self.now, self.now.0, self.settings);
+        decision.begins.extend(sending.lifetime());
+        decision.effects.states.push(sending.state);
+        decision.effects.publish.push(sending.message);
     }
 }
 
@@ -289,19 +308,21 @@ pub(super) fn poisoned(task: TaskId, why: &str, now: WallTime) -> TaskState {
     TaskState { error: why.to_owned(), reason: FailureReason::Poison, generation: now.0, ..state }
 }
 
-/// The PENDING state and the message of a task that is sent now under `generation`. Its routing key is the queue; empty
-/// means the default queue.
+/// The PENDING state and the message of a task that is sent now under `generation`, with its lifetime, which begins now. Its
+/// routing key is the queue; empty means the default queue.
 pub(super) fn message_of(
     mut signature: Signature,
     key: MessageKey,
     now: WallTime,
     generation: u64,
     settings: &Settings,
-) -> (StateWrite, NewTask) {
+) -> Sending {
     if signature.routing_key.is_empty() {
         signature.routing_key = settings.default_queue.as_str().to_owned();
     }
-    envelope::mark(signature.headers.get_or_insert_default(), generation, 0);
+    let headers = signature.headers.get_or_insert_default();
+    envelope::mark(headers, generation, 0);
+    envelope::begin_lifetime(headers, now);
     let available_at = signature.eta.map(Timestamp::to_wall).filter(|eta| *eta > now);
     let task = TaskId::trusted(signature.uuid.as_str());
     let state = bare_state(&signature, &task, Status::Pending, 1, now);
@@ -316,5 +337,5 @@ pub(super) fn message_of(
         available_at,
         priority: signature.priority,
     };
-    (StateWrite { state, keep }, new)
+    Sending { state: StateWrite { state, keep }, message: new, expires_at: envelope::expires_at(&signature) }
 }

@@ -217,6 +217,9 @@ impl Inner {
         {
             let attempt = Attempt { lease: &hand.lease, signature: &opened.signature, now, settings };
             let end = if is_cancelled { End::Cancelled } else { end };
+            if let End::Retry { .. } = end {
+                self.waits_again(&opened.signature);
+            }
             let mut decision = attempt.decide(&end, report.id.clone(), digest);
             if settings.keep_failed
                 && let End::Failure { error, reason } = end
@@ -234,6 +237,8 @@ impl Inner {
             effects: Effects::default(),
             dead: None,
             keep: settings.results_expire_in,
+            begins: Vec::new(),
+            ends: None,
         }
     }
 
@@ -270,6 +275,7 @@ impl Inner {
         {
             let state = waiting_again(&hand.lease, &opened.signature, ending, self.clock.wall());
             self.states.push(StateWrite { state, keep: WAITING_KEPT + after });
+            self.waits_again(&opened.signature);
         }
         if let Some(receipt) = hand.and_then(|h| h.receipt) {
             self.settle_broker(&[(receipt, Settle::Return { after })]).await;

@@ -42,6 +42,10 @@ pub struct Submission {
     pub immutable: bool,
     /// How long the final state is kept; `None`: [`Settings::results_expire_in`].
     pub result_retention: Option<Duration>,
+    /// How long one attempt may run, from its grant; `None`: as long as its worker lives.
+    pub attempt_timeout: Option<Duration>,
+    /// From the send on; after it no attempt begins.
+    pub expires_in: Option<Duration>,
     /// Sent after SUCCESS.
     pub on_success: Vec<Submission>,
     /// Sent after FAILURE.
@@ -184,6 +188,8 @@ pub enum Revoked {
     Unknown,
     /// Somebody cancelled the task; the lease lives until the worker reports, or [`Settings::cancel_grace`] is over.
     Cancelled,
+    /// The attempt ran too long; the lease lives until the worker reports, or [`Settings::cancel_grace`] is over.
+    TimedOut,
 }
 
 /// What cancelling a task came to.

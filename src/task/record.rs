@@ -197,7 +197,7 @@ pub const STATUSES: [Status; 6] =
     [Status::Pending, Status::Received, Status::Started, Status::Retry, Status::Success, Status::Failure];
 
 /// Reasons by their stored number, from 0. Only ever appended to.
-pub const REASONS: [FailureReason; 7] = [
+pub const REASONS: [FailureReason; 9] = [
     FailureReason::Unknown,
     FailureReason::Failed,
     FailureReason::WorkerLost,
@@ -205,6 +205,8 @@ pub const REASONS: [FailureReason; 7] = [
     FailureReason::Poison,
     FailureReason::Cancelled,
     FailureReason::Purged,
+    FailureReason::Expired,
+    FailureReason::TimedOut,
 ];
 
 fn number<T: PartialEq>(of: &T, all: &[T]) -> u32 {

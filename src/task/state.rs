@@ -74,6 +74,10 @@ pub enum FailureReason {
     Cancelled,
     /// Somebody purged its queue.
     Purged,
+    /// It was not begun in its time.
+    Expired,
+    /// Its last attempt ran too long.
+    TimedOut,
 }
 
 /// Position of a state in the life of a task. A write is applied only if its order is greater than the stored one, so a

@@ -62,7 +62,7 @@ async fn one_switch_serves_all_stores() {
     let pending = state("task_a", 1, 1, Status::Pending);
     let written = backend.write(std::slice::from_ref(&pending), START).await;
     assert!(matches!(written[0], Err(StoreError::OutcomeUnknown { .. })));
-    let sent = fused.send(&[(pending.clone(), message("a"))], START).await;
+    let sent = fused.send(&[sent("a", 1, None)], START).await;
     assert!(matches!(sent[0], Err(StoreError::OutcomeUnknown { .. })));
     assert!(fused.settle(&[]).await.is_err());
     switch.set(Mode::Works);

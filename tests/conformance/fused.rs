@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use lineshaft::backend::StateWrite;
-use lineshaft::broker::{NewTask, Settle};
+use lineshaft::broker::Settle;
 use lineshaft::clock::WallTime;
 use lineshaft::error::StoreError;
-use lineshaft::ledger::claim::{Claim, Claimed, Judged, Until};
+use lineshaft::ledger::claim::{Claim, Claimed, Judged, Sending, Until};
 use lineshaft::ledger::{Begun, Decision, Effects, Ending, Standing, Verdict};
 use lineshaft::task::{LeaseId, Status, TaskState};
 
 use crate::broker::restart::reopen;
-use crate::harness::Outcome;
+use crate::harness::{Outcome, START};
 use crate::ledger::claims::{judged, keyed, request};
+use crate::ledger::lifetimes::{all, lifetime};
 use crate::make::*;
 use crate::room::FusedRoom;
 
@@ -24,6 +24,8 @@ macro_rules! cases {
                 sending_writes_the_state_and_publishes
                 sending_again_changes_nothing
                 sending_wakes_whoever_is_ready
+                sending_remembers_the_lifetime
+                settling_forgets_the_lifetime
                 a_claimed_send_is_done_once
                 a_key_in_force_sends_nothing
                 what_was_claimed_and_not_published_is_sent_by_whoever_finds_it
@@ -42,8 +44,7 @@ macro_rules! cases {
 pub(crate) use cases;
 
 async fn send<R: FusedRoom>(room: &R, labels: &[&str]) {
-    let items: Vec<(StateWrite, NewTask)> =
-        labels.iter().map(|label| (state(&format!("task_{label}"), 1, 1, Status::Pending), message(label))).collect();
+    let items: Vec<Sending> = labels.iter().map(|label| sent(label, 1, None)).collect();
     assert_eq!(room.fused().send(&items, room.now()).await, vec![Ok(()); labels.len()]);
 }
 
@@ -85,8 +86,9 @@ pub(crate) async fn sending_again_changes_nothing<R: FusedRoom>(room: R) -> Outc
     send(&room, &["a", "a"]).await;
     assert_eq!(status(&room, "a").await, Some(Status::Received));
     // Accepted anew, which would begin the task anew if the message were new.
-    let later = (state("task_a", 2, 1, Status::Pending), message("a"));
+    let later = sent("a", 2, Some(room.now()));
     assert_eq!(room.fused().send(&[later], room.now()).await, [Ok(())]);
+    assert_eq!(all(&room.ledger()).await, []);
     assert_eq!(status(&room, "a").await, Some(Status::Received));
     assert!(take_labels(&room.broker()).await.is_empty());
     settle(&room.broker(), &taken[0], Settle::Ack).await;
@@ -99,6 +101,32 @@ pub(crate) async fn sending_wakes_whoever_is_ready<R: FusedRoom>(room: R) -> Out
     crate::harness::settle_down().await;
     send(&room, &["a"]).await;
     assert_eq!(waiting.await.expect("the waiter"), Ok(()));
+    Ok(())
+}
+
+pub(crate) async fn sending_remembers_the_lifetime<R: FusedRoom>(room: R) -> Outcome {
+    let expiring = |label| sent(label, 7, Some(later(START, 5)));
+    assert_eq!(room.fused().send(&[expiring("a"), sent("b", 7, None)], room.now()).await, [Ok(()), Ok(())]);
+    assert_eq!(all(&room.ledger()).await, [lifetime("a", 7, 5)]);
+    let claim = |id, label| Claim { sending: expiring(label), ..request(id, label) };
+    assert_eq!(send_claimed(&room, &[claim("r", "c")]).await, [Claimed::New]);
+    assert_eq!(all(&room.ledger()).await, [lifetime("a", 7, 5), lifetime("c", 7, 5)]);
+    // Claimed by a process that died before it published.
+    room.ledger().claims().claim(&[claim("s", "d")]).await.expect("claim");
+    assert_eq!(send_claimed(&room, &[claim("s", "d")]).await, [Claimed::Sent(task_id("task_d"))]);
+    assert_eq!(all(&room.ledger()).await.len(), 3);
+    let room = reopen(room).await?;
+    assert_eq!(all(&room.ledger()).await.last(), Some(&lifetime("d", 7, 5)));
+    Ok(())
+}
+
+pub(crate) async fn settling_forgets_the_lifetime<R: FusedRoom>(room: R) -> Outcome {
+    attach(&room.ledger(), &["s1"]).await;
+    room.fused().send(&[sent("a", 7, Some(later(START, 5)))], room.now()).await;
+    let held = lease(&room.ledger(), "a", "s1").await;
+    let (begins, ends) = (vec![lifetime("child", 8, 6)], Some(lifetime("a", 7, 5)));
+    assert_eq!(settled(&room, Decision { begins, ends, ..decision(&held.id, None, 1) }).await, Verdict::Recorded);
+    assert_eq!(all(&room.ledger()).await, [lifetime("child", 8, 6)]);
     Ok(())
 }
 

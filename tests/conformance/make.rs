@@ -8,6 +8,7 @@ use bytes::Bytes;
 use lineshaft::backend::StateWrite;
 use lineshaft::broker::{Broker, Delivery, NewTask, Published, Settle, Want};
 use lineshaft::clock::WallTime;
+use lineshaft::ledger::claim::Sending;
 use lineshaft::ledger::{Begun, DeadTask, Decision, Effects, Grant, Lease, Ledger, Session, Subscription};
 use lineshaft::task::{
     Arg, ArgValue, FailureReason, Kind, Label, LeaseId, MessageKey, QueueName, SessionId, Status, TaskId, TaskName,
@@ -162,6 +163,8 @@ pub(crate) fn decision(lease: &LeaseId, report: Option<&str>, outcome: u8) -> De
         effects: Effects::default(),
         dead: None,
         keep: KEEP,
+        begins: Vec::new(),
+        ends: None,
     }
 }
 
@@ -200,6 +203,12 @@ pub(crate) fn state(id: &str, generation: u64, attempt: u32, status: Status) -> 
         },
         keep: KEEP,
     }
+}
+
+/// What is sent as message `label` under `generation`.
+pub(crate) fn sent(label: &str, generation: u64, expires_at: Option<WallTime>) -> Sending {
+    let state = state(&format!("task_{label}"), generation, 1, Status::Pending);
+    Sending { state, message: message(label), expires_at }
 }
 
 /// One argument of every kind of value, at the ends of their ranges.

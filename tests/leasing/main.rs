@@ -23,6 +23,7 @@ mod drain;
 mod expiry;
 mod fair;
 mod fence;
+mod lifetimes;
 mod named;
 mod offers;
 mod queues;

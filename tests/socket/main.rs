@@ -13,6 +13,7 @@ mod client;
 mod dead;
 mod drain;
 mod leases;
+mod lifetimes;
 mod listing;
 mod named;
 mod outcomes;
@@ -42,6 +43,7 @@ macro_rules! room {
             crate::dead::cases!($open);
             crate::drain::cases!($open);
             crate::leases::cases!($open);
+            crate::lifetimes::cases!($open);
             crate::listing::cases!($open);
             crate::named::cases!($open);
             crate::outcomes::cases!($open);

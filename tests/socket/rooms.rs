@@ -22,6 +22,7 @@ pub(crate) struct Room {
     pub(crate) single_replica: bool,
     pub(crate) priorities: bool,
     pub(crate) inspects: bool,
+    pub(crate) finds: bool,
     // Removed after the stores in it are closed, since it is declared last.
     _directory: Option<tempfile::TempDir>,
 }
@@ -55,6 +56,7 @@ fn of_memory(options: broker::memory::Options, fuse: bool) -> Room {
         single_replica: false,
         priorities: options.priorities,
         inspects: options.inspect,
+        finds: options.find && options.recall,
         _directory: None,
     }
 }
@@ -103,6 +105,7 @@ pub(crate) async fn embedded_fused() -> Room {
         single_replica: true,
         priorities: true,
         inspects: true,
+        finds: true,
         _directory: Some(directory),
     }
 }

@@ -11,10 +11,10 @@ use lineshaft::broker::{
 use lineshaft::clock::WallTime;
 use lineshaft::error::StoreError;
 use lineshaft::fused::Fused;
-use lineshaft::ledger::claim::{Claim, ClaimName, Claimed, Claims};
+use lineshaft::ledger::claim::{Claim, ClaimName, Claimed, Claims, Sending};
 use lineshaft::ledger::{
-    Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Notices, Session,
-    Standing, Undone, Verdict,
+    Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Lifetime, Lifetimes,
+    Notices, Session, Standing, Undone, Verdict,
 };
 use lineshaft::task::{LeaseId, MessageKey, Order, QueueName, SessionId, TaskId, TaskName, TaskState};
 use parking_lot::Mutex;
@@ -334,6 +334,10 @@ impl Ledger for Faulty<dyn Ledger> {
         self
     }
 
+    fn lifetimes(&self) -> &dyn Lifetimes {
+        self
+    }
+
     async fn sweep_dead(&self, before: WallTime) -> Result<usize, StoreError> {
         write!(self, self.room.sweep_dead(before))
     }
@@ -355,6 +359,22 @@ impl Claims for Faulty<dyn Ledger> {
 
     async fn unclaim(&self, items: &[(Vec<ClaimName>, MessageKey)]) -> Result<Vec<bool>, StoreError> {
         write!(self, self.room.claims().unclaim(items))
+    }
+}
+
+#[async_trait]
+impl Lifetimes for Faulty<dyn Ledger> {
+    async fn limit(&self, lifetimes: &[Lifetime]) -> Result<(), StoreError> {
+        write!(self, self.room.lifetimes().limit(lifetimes))
+    }
+
+    async fn over(&self, now: WallTime, after: Option<&Lifetime>, max: usize) -> Result<Vec<Lifetime>, StoreError> {
+        self.switch.read()?;
+        self.room.lifetimes().over(now, after, max).await
+    }
+
+    async fn forget(&self, lifetimes: &[Lifetime]) -> Result<(), StoreError> {
+        write!(self, self.room.lifetimes().forget(lifetimes))
     }
 }
 
@@ -400,7 +420,7 @@ impl Ended for Faulty<dyn Backend> {
 
 #[async_trait]
 impl Fused for Faulty<dyn Fused> {
-    async fn send(&self, items: &[(StateWrite, NewTask)], now: WallTime) -> Vec<Result<(), StoreError>> {
+    async fn send(&self, items: &[Sending], now: WallTime) -> Vec<Result<(), StoreError>> {
         write_each!(self, items, self.room.send(items, now))
     }
 

@@ -9,8 +9,8 @@ use lineshaft::clock::WallTime;
 use lineshaft::error::StoreError;
 use lineshaft::ledger::claim::Claims;
 use lineshaft::ledger::{
-    Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Notices, Session,
-    Standing, Undone, Verdict,
+    Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Lifetimes, Notices,
+    Session, Standing, Undone, Verdict,
 };
 use lineshaft::task::{LeaseId, MessageKey, QueueName, SessionId, TaskId};
 use parking_lot::Mutex;
@@ -222,6 +222,10 @@ impl Ledger for Gated {
 
     fn claims(&self) -> &dyn Claims {
         self.room.claims()
+    }
+
+    fn lifetimes(&self) -> &dyn Lifetimes {
+        self.room.lifetimes()
     }
 
     async fn sweep_dead(&self, before: WallTime) -> Result<usize, StoreError> {

@@ -4,6 +4,7 @@ use lineshaft_client::proto;
 
 use super::{arg, task, time};
 use crate::ledger::Verdict;
+use crate::service::attempt_timeout;
 use crate::service::types::{Granted, LeaseView, Revoked};
 use crate::task::LeaseId;
 
@@ -31,6 +32,7 @@ pub(in crate::api) fn granted(lease: &Granted) -> proto::Lease {
         retries_left: u32::try_from(signature.retry_count.max(0)).unwrap_or(u32::MAX),
         sent_at: lease.sent_at.and_then(time::wall),
         group_id: signature.group_uuid.clone(),
+        timeout: attempt_timeout(signature).map(time::to_duration),
     }
 }
 
@@ -72,6 +74,7 @@ pub(in crate::api) fn revoked(reason: Revoked) -> proto::RevokeReason {
         Revoked::Expired => proto::RevokeReason::Expired,
         Revoked::Unknown => proto::RevokeReason::Unknown,
         Revoked::Cancelled => proto::RevokeReason::Cancelled,
+        Revoked::TimedOut => proto::RevokeReason::TimedOut,
     }
 }
 

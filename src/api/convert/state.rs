@@ -66,5 +66,7 @@ pub(in crate::api) fn failure_reason(reason: FailureReason) -> proto::FailureRea
         FailureReason::Poison => proto::FailureReason::Poison,
         FailureReason::Cancelled => proto::FailureReason::Cancelled,
         FailureReason::Purged => proto::FailureReason::Purged,
+        FailureReason::Expired => proto::FailureReason::Expired,
+        FailureReason::TimedOut => proto::FailureReason::TimedOut,
     }
 }

@@ -7,7 +7,10 @@ use lineshaft_client::proto;
 use super::{arg, limit, named, time, value};
 use crate::error::Error;
 use crate::service::types::{Pending, Settings, Submission};
-use crate::service::{RESULT_RETENTION_MAX, result_retention as retention_of};
+use crate::service::{
+    ATTEMPT_TIMEOUT_MAX, RESULT_RETENTION_MAX, attempt_timeout as timeout_of, expires_in as expires_in_of,
+    result_retention as retention_of,
+};
 use crate::task::{Body, Headers, NAME_BYTES_MAX, QueueName, Signature, TaskId, TaskName};
 use crate::wire::machinery;
 
@@ -22,6 +25,15 @@ const RETRY_TIMEOUT_MAX: Duration = Duration::from_secs(30 * 86400);
 
 /// Least `Task.result_retention`.
 const RESULT_RETENTION_MIN: Duration = Duration::from_secs(1);
+
+/// Least `Task.attempt_timeout`.
+const ATTEMPT_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+
+/// Least `Task.expires_in`.
+const EXPIRES_IN_MIN: Duration = Duration::from_secs(1);
+
+/// Greatest `Task.expires_in`.
+const EXPIRES_IN_MAX: Duration = Duration::from_secs(365 * 86400);
 
 /// Checks a task against every rule of its comments. Paths begin at the task.
 pub(in crate::api) fn submission(task: proto::Task, settings: &Settings) -> Result<Submission, Error> {
@@ -54,6 +66,15 @@ fn nested(task: proto::Task, settings: &Settings, depth: usize) -> Result<Submis
     if let Some(short) = result_retention.filter(|retention| *retention < RESULT_RETENTION_MIN) {
         return Err(Error::invalid("result_retention", format!("must be at least 1 s, is {short:?}")));
     }
+    let timeout = |given| time::duration("attempt_timeout", &given, ATTEMPT_TIMEOUT_MAX);
+    let attempt_timeout = task.attempt_timeout.map(timeout).transpose()?;
+    if let Some(short) = attempt_timeout.filter(|timeout| *timeout < ATTEMPT_TIMEOUT_MIN) {
+        return Err(Error::invalid("attempt_timeout", format!("must be at least 100 ms, is {short:?}")));
+    }
+    let expires_in = task.expires_in.map(|span| time::duration("expires_in", &span, EXPIRES_IN_MAX)).transpose()?;
+    if let Some(short) = expires_in.filter(|span| *span < EXPIRES_IN_MIN) {
+        return Err(Error::invalid("expires_in", format!("must be at least 1 s, is {short:?}")));
+    }
     let (request_id, idempotency) = named::of(&task.request_id, task.idempotency, depth)?;
     let callbacks = |field: &str, tasks: Vec<proto::Task>| {
         if tasks.is_empty() {
@@ -78,6 +99,8 @@ fn nested(task: proto::Task, settings: &Settings, depth: usize) -> Result<Submis
         retry_timeout: retry_timeout.as_secs(),
         immutable: task.immutable,
         result_retention,
+        attempt_timeout,
+        expires_in,
         on_success: callbacks("on_success", task.on_success)?,
         on_error: callbacks("on_error", task.on_error)?,
         request_id,
@@ -161,6 +184,8 @@ pub(super) fn shown(signature: &Signature, queue: Option<&QueueName>, depth_left
             .map(|seconds| time::to_duration(Duration::from_secs(seconds))),
         immutable: signature.immutable,
         result_retention: retention_of(signature).map(time::to_duration),
+        attempt_timeout: timeout_of(signature).map(time::to_duration),
+        expires_in: expires_in_of(signature).map(time::to_duration),
         on_success: callbacks(&signature.on_success),
         on_error: callbacks(&signature.on_error),
         request_id: String::new(),
@@ -222,6 +247,14 @@ mod tests {
             (with(|t| t.retry_count = 1_000_001), "retry_count"),
             (with(|t| t.retry_timeout = seconds(30 * 86400 + 1)), "retry_timeout"),
             (with(|t| t.retry_timeout = Some(prost_types::Duration { seconds: 1, nanos: 1 })), "retry_timeout"),
+            (with(|t| t.attempt_timeout = seconds(0)), "attempt_timeout"),
+            (
+                with(|t| t.attempt_timeout = Some(prost_types::Duration { seconds: 0, nanos: 99_999_999 })),
+                "attempt_timeout",
+            ),
+            (with(|t| t.attempt_timeout = seconds(30 * 86400 + 1)), "attempt_timeout"),
+            (with(|t| t.expires_in = seconds(0)), "expires_in"),
+            (with(|t| t.expires_in = seconds(365 * 86400 + 1)), "expires_in"),
             (with(|t| t.result_retention = seconds(0)), "result_retention"),
             (with(|t| t.result_retention = seconds(365 * 86400 + 1)), "result_retention"),
             (with(|t| t.delay = seconds(-1)), "delay"),

@@ -216,6 +216,17 @@ mod tests {
     }
 
     #[test]
+    fn the_object_is_as_its_schema_says() {
+        let schema = serde_json::from_str(include_str!("../../docs/schemas/bench.json")).unwrap();
+        let schema = jsonschema::validator_for(&schema).unwrap();
+        for measured in [report(2e6), report(1_000.0)] {
+            let object = measured.to_json();
+            let wrong: Vec<String> = schema.iter_errors(&object).map(|error| error.to_string()).collect();
+            assert!(wrong.is_empty(), "{object}: {wrong:?}");
+        }
+    }
+
+    #[test]
     fn a_part_that_was_not_measured_bounds_nothing() {
         assert_eq!(limit(&[(Ceiling::Unary(7), 1.0)], &[]), None);
     }

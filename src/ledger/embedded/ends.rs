@@ -14,6 +14,7 @@ use super::attempt::{Attempt, Ended};
 use super::dead;
 use super::layout::{self, ATTEMPTS, FORGET, UNDONE};
 use super::leases;
+use super::lifetimes;
 
 /// Records forgotten in one job: a few milliseconds of the committer.
 const SWEEP_MAX: usize = 1_000;
@@ -80,6 +81,8 @@ pub(crate) fn decide_in(txn: &mut Txn<'_>, decision: &Decision, effects_done: bo
     if let Some(dead) = &decision.dead {
         dead::bury_in(txn, dead)?;
     }
+    lifetimes::limit_in(txn, &decision.begins)?;
+    lifetimes::forget_in(txn, &decision.ends)?;
     Ok(Verdict::Recorded)
 }
 

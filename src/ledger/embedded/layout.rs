@@ -39,6 +39,8 @@ pub(super) const CLAIMS: Table = Table::new("claims");
 /// Time, first key → keys of [`CLAIMS`], joined by 0: when to look whether they can be forgotten. One entry serves all
 /// claims of a batch. A key counts only while its claim has lapsed.
 pub(super) const CLAIM_ENDS: Table = Table::new("claim_ends");
+/// Moment, task, 0, generation → nothing: until when tasks may be begun.
+pub(super) const LIFETIMES: Table = Table::new("lifetimes");
 /// Queue → since when, unix ns, 8 bytes big endian: paused queues.
 pub(super) const PAUSED: Table = Table::new("paused");
 /// Single values.

@@ -10,6 +10,7 @@ mod dead;
 mod ends;
 mod layout;
 mod leases;
+mod lifetimes;
 mod pauses;
 mod sessions;
 #[cfg(test)]
@@ -26,13 +27,14 @@ use crate::task::{LeaseId, MessageKey, QueueName, SessionId, TaskId};
 
 use super::claim::{Claim, ClaimName, Claimed, Claims, Step};
 use super::{
-    Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, LocalNotices, Notices,
-    Session, Standing, Undone, Verdict,
+    Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Lifetime, Lifetimes,
+    LocalNotices, Notices, Session, Standing, Undone, Verdict,
 };
 
 pub(crate) use claims::{claim_in, is_decided_in, published_in};
 pub(crate) use ends::decide_in;
 pub(crate) use layout::restored_in;
+pub(crate) use lifetimes::limit_in;
 
 /// The embedded ledger. Clones share it.
 #[derive(Debug, Clone)]
@@ -236,6 +238,10 @@ impl super::Ledger for Ledger {
         self
     }
 
+    fn lifetimes(&self) -> &dyn Lifetimes {
+        self
+    }
+
     async fn sweep_dead(&self, before: WallTime) -> Result<usize, StoreError> {
         loop {
             let swept = self.engine.write(move |txn| dead::sweep_in(txn, before)).await?;
@@ -266,5 +272,22 @@ impl Claims for Ledger {
     async fn unclaim(&self, items: &[(Vec<ClaimName>, MessageKey)]) -> Result<Vec<bool>, StoreError> {
         let items = items.to_vec();
         self.engine.write(move |txn| claims::unclaim_in(txn, &items)).await
+    }
+}
+
+#[async_trait]
+impl Lifetimes for Ledger {
+    async fn limit(&self, lifetimes: &[Lifetime]) -> Result<(), StoreError> {
+        let lifetimes = lifetimes.to_vec();
+        self.engine.write(move |txn| lifetimes::limit_in(txn, &lifetimes)).await
+    }
+
+    async fn over(&self, now: WallTime, after: Option<&Lifetime>, max: usize) -> Result<Vec<Lifetime>, StoreError> {
+        self.engine.read(|records| lifetimes::over(records, now, after, max))
+    }
+
+    async fn forget(&self, lifetimes: &[Lifetime]) -> Result<(), StoreError> {
+        let lifetimes = lifetimes.to_vec();
+        self.engine.write(move |txn| lifetimes::forget_in(txn, &lifetimes)).await
     }
 }

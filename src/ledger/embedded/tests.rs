@@ -54,6 +54,8 @@ fn decision(lease: &Lease) -> Decision {
         effects: Effects::default(),
         dead: None,
         keep: Duration::ZERO,
+        begins: Vec::new(),
+        ends: None,
     }
 }
 

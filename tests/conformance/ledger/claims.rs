@@ -6,7 +6,7 @@ use std::time::Duration;
 use lineshaft::clock::WallTime;
 use lineshaft::ledger::Ledger;
 use lineshaft::ledger::claim::{Claim, ClaimName, Claimed, Holder, Judged, KeyClaim, Sending, Until};
-use lineshaft::task::{MessageKey, Status};
+use lineshaft::task::MessageKey;
 
 use crate::broker::restart::reopen;
 use crate::harness::{Outcome, START};
@@ -17,7 +17,7 @@ use crate::room::LedgerRoom;
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 
 fn sending(label: &str) -> Sending {
-    Sending { state: state(&format!("task_{label}"), 7, 1, Status::Pending), message: message(label) }
+    crate::make::sent(label, 7, None)
 }
 
 /// A send of message `label` named `id`, made at the start.

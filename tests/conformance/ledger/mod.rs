@@ -7,6 +7,7 @@ pub(crate) mod decisions;
 pub(crate) mod effects;
 pub(crate) mod endings;
 pub(crate) mod grants;
+pub(crate) mod lifetimes;
 pub(crate) mod pauses;
 pub(crate) mod sessions;
 pub(crate) mod sweep;
@@ -105,6 +106,13 @@ macro_rules! cases {
                 a_mark_leaves_a_live_lease_alone
                 marks_are_listed_page_by_page_in_order_of_their_tasks
                 marks_survive_a_restart
+            );
+            crate::harness::cases!($room, ledger::lifetimes:
+                a_lifetime_is_over_from_its_moment_on
+                lifetimes_are_listed_page_by_page_in_order_of_their_moments
+                a_forgotten_lifetime_is_gone_and_the_others_stay
+                a_lifetime_goes_with_the_decision_that_ends_its_task
+                lifetimes_survive_a_restart
             );
             crate::harness::cases!($room, ledger::claims:
                 a_send_is_claimed_then_published

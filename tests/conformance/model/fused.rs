@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lineshaft::backend::StateWrite;
 use lineshaft::broker::{Delivery, NewTask, Settle};
-use lineshaft::clock::{Clock, TestClock};
+use lineshaft::clock::{Clock, TestClock, WallTime};
 use lineshaft::ledger::claim::{Claim, Judged, KeyClaim, Sending, Until};
-use lineshaft::ledger::{Begun, Decision, Effects, Ending};
+use lineshaft::ledger::{Begun, Decision, Effects, Ending, Lifetime};
 use lineshaft::task::{LeaseId, Status, TaskId};
 
 use super::{Random, STEPS, Step, seeds};
@@ -60,6 +59,9 @@ async fn run<R: FusedRoom>(seed: u64) -> Outcome {
         step.agree("states", in_model, in_room);
         let (in_model, in_room) = (model_ledger(&model).undone(end, 50).await, room.ledger().undone(end, 50).await);
         step.agree("undone", in_model, in_room);
+        let (in_model, in_room) = (model_ledger(&model), room.ledger());
+        let over = (in_model.lifetimes().over(now, None, 50).await, in_room.lifetimes().over(now, None, 50).await);
+        step.agree("lifetimes", over.0, over.1);
     }
     Ok(())
 }
@@ -72,16 +74,17 @@ fn model_backend(model: &Memory) -> Arc<dyn lineshaft::backend::Backend> {
     crate::room::BackendRoom::backend(model)
 }
 
-fn sent(random: &mut Random, now: lineshaft::clock::WallTime) -> (StateWrite, NewTask) {
+fn sending(random: &mut Random, now: WallTime) -> Sending {
     let label = format!("m{}", random.below(20));
     let available_at = random.one_in(3).then(|| later(now, random.below(20) as u64));
     let task = NewTask { available_at, priority: *random.pick(&[0, 0, 7]), ..message(&label) };
-    (state(&format!("task_{label}"), now.0, 1, Status::Pending), task)
+    let expires_at = random.one_in(3).then(|| later(now, random.below(20) as u64));
+    Sending { message: task, ..sent(&label, now.0, expires_at) }
 }
 
 async fn send(step: Step, random: &mut Random, model: &Memory, room: &impl FusedRoom) {
     let now = room.now();
-    let items = random.some(4, |random| sent(random, now));
+    let items = random.some(4, |random| sending(random, now));
     if random.one_in(2) {
         step.agree(&items, model.fused().send(&items, now).await, room.fused().send(&items, now).await);
         return;
@@ -97,7 +100,7 @@ async fn send(step: Step, random: &mut Random, model: &Memory, room: &impl Fused
     }
 }
 
-fn claimed(random: &mut Random, (state, message): (StateWrite, NewTask), now: lineshaft::clock::WallTime) -> Claim {
+fn claimed(random: &mut Random, sending: Sending, now: WallTime) -> Claim {
     let (request, key) = (format!("r{}", random.below(10)), format!("k{}", random.below(3)));
     let until = *random.pick(&[Until::Started, Until::Ended, Until::Time]);
     let other = message_key(random.below(20));
@@ -111,7 +114,7 @@ fn claimed(random: &mut Random, (state, message): (StateWrite, NewTask), now: li
         request: random.one_in(2).then_some(request),
         digest: [random.below(2) as u8; 32],
         key: random.one_in(2).then_some(key),
-        sending: Sending { state, message },
+        sending,
         at: now,
         window: Duration::from_secs(20),
     }
@@ -139,11 +142,11 @@ async fn take_and_lease(step: Step, random: &mut Random, model: &Memory, room: &
     }
 }
 
-fn effects(random: &mut Random, label: &str, now: lineshaft::clock::WallTime) -> Effects {
+fn effects(random: &mut Random, label: &str, now: WallTime) -> Effects {
     let id = format!("task_{label}");
     let mut effects = Effects::default();
     if random.one_in(3) {
-        let (mut pending, task) = sent(random, now);
+        let Sending { state: mut pending, message: task, .. } = sending(random, now);
         pending.state.attempt = 2;
         effects.states.push(pending);
         effects.publish.push(NewTask { key: key(&format!("{}-retry{}", task.key, random.below(3))), ..task });
@@ -151,6 +154,16 @@ fn effects(random: &mut Random, label: &str, now: lineshaft::clock::WallTime) ->
         effects.states.push(state(&id, now.0, 1, *random.pick(&[Status::Success, Status::Failure])));
     }
     effects
+}
+
+/// Of few tasks and generations, so that some are met again.
+fn lifetime(random: &mut Random, now: WallTime) -> Lifetime {
+    let at = now.0.saturating_sub(now.0 % 4_000_000_000);
+    Lifetime {
+        at: WallTime(at),
+        task: task_id(&format!("task_m{}", random.below(3))),
+        generation: random.below(2) as u64,
+    }
 }
 
 async fn settle(step: Step, random: &mut Random, model: &Memory, room: &impl FusedRoom, held: &mut Held) {
@@ -164,6 +177,8 @@ async fn settle(step: Step, random: &mut Random, model: &Memory, room: &impl Fus
         let made = Decision {
             at: now,
             effects: effects(random, in_model.message.as_str(), now),
+            begins: random.some(1, |random| lifetime(random, now)),
+            ends: random.one_in(2).then(|| lifetime(random, now)),
             ..decision(&in_model, None, random.below(2) as u8)
         };
         (made.clone(), Decision { lease: in_room, ..made })

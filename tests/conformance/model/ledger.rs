@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lineshaft::clock::{Clock, TestClock};
-use lineshaft::ledger::{Begun, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Standing, memory};
+use lineshaft::ledger::{
+    Begun, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Lifetime, Standing, memory,
+};
 use lineshaft::task::{FencingToken, LeaseId};
 
 use super::{Random, STEPS, Step, seeds};
@@ -58,6 +60,7 @@ async fn run<R: LedgerRoom>(seed: u64) -> Outcome {
             29..31 => pair.done(step, &mut random).await,
             31..35 => pair.look(step, &mut random).await,
             35 => pair.bury(step, &mut random).await,
+            36 if random.one_in(2) => pair.lifetimes(step, &mut random).await,
             36 => pair.sweep(step, &mut random).await,
             37 | 38 => room.pass(Duration::from_millis(random.below(90_000) as u64)).await,
             _ => {
@@ -74,6 +77,12 @@ async fn run<R: LedgerRoom>(seed: u64) -> Outcome {
 
 fn one_session(random: &mut Random) -> String {
     format!("s{}", random.below(5))
+}
+
+/// One of few, so that they are met again.
+fn lifetime(random: &mut Random) -> Lifetime {
+    let (at, task) = (later(START, random.below(5) as u64), task_id(&one_message(random)));
+    Lifetime { at, task, generation: random.below(2) as u64 }
 }
 
 fn one_message(random: &mut Random) -> String {
@@ -195,6 +204,8 @@ impl Pair {
                 effects: if random.one_in(2) { rich(&label) } else { Default::default() },
                 dead: random.one_in(4).then(|| dead(&label, "spent")),
                 keep: Duration::from_secs(random.below(200) as u64),
+                begins: random.some(1, lifetime),
+                ends: random.one_in(2).then(|| lifetime(random)),
                 ..decision(&model, report.as_deref(), random.below(2) as u8)
             };
             (made.clone(), Decision { lease: room, ..made })
@@ -230,6 +241,18 @@ impl Pair {
         step.agree(("sweep", now), self.model.sweep(now).await, self.room.sweep(now).await);
         let before = *random.pick(&[START, later(START, 1)]);
         step.agree(("dead", before), self.model.sweep_dead(before).await, self.room.sweep_dead(before).await);
+    }
+
+    async fn lifetimes(&self, step: Step, random: &mut Random) {
+        let (model, room) = (self.model.lifetimes(), self.room.lifetimes());
+        let limit = random.some(3, lifetime);
+        step.agree(&limit, model.limit(&limit).await, room.limit(&limit).await);
+        let forget = random.some(2, lifetime);
+        step.agree(&forget, model.forget(&forget).await, room.forget(&forget).await);
+        let (now, max) = (later(START, random.below(6) as u64), random.below(8));
+        let after = random.one_in(2).then(|| lifetime(random));
+        let over = (model.over(now, after.as_ref(), max).await, room.over(now, after.as_ref(), max).await);
+        step.agree(("over", now, &after, max), over.0, over.1);
     }
 
     /// Everything that only reads.

@@ -139,7 +139,7 @@ impl State {
         }
     }
 
-    /// The task was cancelled: what has not started is given back, a handler is told to stop. The lease stays held until
+    /// The task was cancelled, or ran too long: what has not started is given back, a handler is told to stop. The lease stays held until
     /// its report.
     pub(super) fn cancel(&mut self, key: Key) {
         let Some(held) = self.leases.get(&key) else { return };

@@ -218,7 +218,7 @@ impl State {
                 if let Some(key) = self.by_id.get(&revoke.lease_id).copied() {
                     tracing::warn!(lease = %revoke.lease_id, reason = ?revoke.reason(), "lease revoked");
                     match revoke.reason() {
-                        RevokeReason::Cancelled => self.cancel(key),
+                        RevokeReason::Cancelled | RevokeReason::TimedOut => self.cancel(key),
                         _ => self.lose(key),
                     }
                 }

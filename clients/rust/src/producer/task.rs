@@ -109,6 +109,20 @@ impl Task {
         self
     }
 
+    /// How long one attempt may run: 100 ms to 30 days. Then its function is told to stop; without a report within the
+    /// server's grace time the attempt has failed, and is retried if retries are left. Default: as long as it takes.
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.proto.attempt_timeout = Some(to_proto(timeout));
+        self
+    }
+
+    /// How long after the server has read the task an attempt may still begin: 1 s to 365 days. What still waits then ends
+    /// in FAILURE as expired; a running attempt goes on. Default: without end.
+    pub fn expires_in(mut self, span: Duration) -> Self {
+        self.proto.expires_in = Some(to_proto(span));
+        self
+    }
+
     /// Sets a header, carried unchanged through retries and callbacks.
     pub fn header(mut self, key: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
         self.proto.headers.insert(key.into(), header_from_json(value.into()));
