@@ -15,8 +15,7 @@ Filters:
   queue=QUEUE    of this queue
   name=NAME      of this name
   task=ID        of this task
-  reason=REASON  for this reason: failed, worker_lost, result_too_large, poison, expired or
-                 timed_out
+  reason=REASON  for this reason: failed, worker_lost, result_too_large, poison, expired or timed_out
   older=SPAN     at least this long ago: 90s, 2h, 7d
   newer=SPAN     less long ago
 Several terms must all fit.";
@@ -28,8 +27,7 @@ Filters:
   queue=QUEUE    of this queue; the queue of ended tasks is not known any more
   name=NAME      of this name
   args=TEXT      with this text in the JSON of the arguments; those of ended tasks are not known any more
-  reason=REASON  failed for this reason: failed, worker_lost, result_too_large, poison, cancelled, purged, expired
-                 or timed_out
+  reason=REASON  failed for this reason: failed, worker_lost, result_too_large, poison, cancelled, purged, expired or timed_out
   older=SPAN     sent at least this long ago: 90s, 2h, 7d
   newer=SPAN     sent less long ago
 Several terms must all fit.";
