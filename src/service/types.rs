@@ -256,6 +256,11 @@ pub enum Outcome {
         /// Again after this long, at no cost of a retry.
         retry_after: Option<Duration>,
     },
+    /// It ran too long, and its worker has not told its end. Only this server itself reports so.
+    TimedOut {
+        /// How long it might run.
+        after: Duration,
+    },
     /// Not made, or given up: to be made again.
     Release {
         /// Not before this long.
