@@ -17,6 +17,7 @@ const TASKS: usize = 12;
 fn the_embedded_store_survives_a_crash_at_every_arrow() {
     let absent = [
         Point::SendClaimed,
+        Point::SendLimited,
         Point::SendStated,
         Point::SendUnmarked,
         Point::SettleStated,
@@ -65,6 +66,15 @@ fn crash_at(point: Point, mode: &str) {
             }
         });
     }
+    // Tasks that nobody takes, each with a time of its own after which it is over: for the arrows of expiring.
+    let mut late = Vec::new();
+    if matches!(point, Point::SendLimited | Point::LapseBegun) {
+        late.extend((1..=3).map(|seconds| format!("late-{seconds}")));
+        for id in &late {
+            // The last one may not be answered.
+            let _ = runtime.block_on(send_late(&server.url(), id));
+        }
+    }
     let mut unanswered = None;
     for i in 0..TASKS {
         let id = format!("task-{i}");
@@ -88,6 +98,10 @@ fn crash_at(point: Point, mode: &str) {
         assert_eq!(again.as_ref(), Some(id), "{mode}{}", point.name());
     }
     accepted.extend(unanswered);
+    for id in &late {
+        let again = runtime.block_on(send_late(&server.url(), id));
+        assert_eq!(again.as_ref(), Some(id), "{mode}{}", point.name());
+    }
     let worker = worker.unwrap_or_else(|| Program::worker(&server, "worker", slots));
     // What runs for a minute only served to be lost.
     let (doomed, accepted): (Vec<String>, Vec<String>) = accepted.into_iter().partition(|id| id.starts_with("doomed"));
@@ -105,13 +119,13 @@ fn crash_at(point: Point, mode: &str) {
     assert_eq!(ended, 2 * accepted.len());
     runtime.block_on(async {
         let client = Client::connect(server.url()).await.expect("the server answers");
-        for id in &cancelled {
+        for id in cancelled.iter().chain(&late) {
             let state = client.result(id.as_str()).wait(DONE_MAX).await;
             let state = state.unwrap_or_else(|e| panic!("{mode}{}: {id}: {e}", point.name()));
             assert_eq!(state.status, TaskStatus::Failure, "{mode}{}: {id}", point.name());
         }
     });
-    for id in &cancelled {
+    for id in cancelled.iter().chain(&late) {
         assert_eq!(checker::count(&worker.file, &format!("start {id}")), 0, "{mode}{}: {id} ran", point.name());
     }
     until("the last verdict", DONE_MAX, || {
@@ -136,4 +150,12 @@ async fn send(url: &str, id: &str, ms: i64) -> Option<String> {
     let task = Task::new("work").id(id).queue("fault").arg(ms).immutable().on_success(child);
     let task = task.request_id(format!("send-{id}"));
     client.send(task).await.ok().map(|result| result.id().to_owned())
+}
+
+/// Sends one task to a queue from which nobody takes, to be begun within as many seconds as its id ends with.
+async fn send_late(url: &str, id: &str) -> Option<String> {
+    let client = Client::connect(url).await.ok()?;
+    let seconds = id.rsplit('-').next().and_then(|seconds| seconds.parse().ok()).expect("ends with seconds");
+    let task = Task::new("work").id(id).queue("late").expires_in(Duration::from_secs(seconds));
+    client.send(task.request_id(format!("send-{id}"))).await.ok().map(|result| result.id().to_owned())
 }

@@ -9,8 +9,9 @@ use lineshaft_client::proto::queue_service_client::QueueServiceClient;
 use lineshaft_client::proto::task_service_client::TaskServiceClient;
 use lineshaft_client::proto::worker_service_client::WorkerServiceClient;
 use lineshaft_client::proto::{
-    GetPendingTasksRequest, GetQueueRequest, LeaseTasksRequest, ListTasksRequest, Report, ReportTasksRequest,
-    SendTasksRequest, Subscription, Success, Task, TaskFilter, TaskStatus, report, send_result,
+    FailureReason, GetPendingTasksRequest, GetQueueRequest, GetStatesRequest, LeaseTasksRequest, ListTasksRequest,
+    Report, ReportTasksRequest, SendTasksRequest, Subscription, Success, Task, TaskFilter, TaskStatus, report,
+    send_result,
 };
 
 use super::processes::{Server, until};
@@ -25,6 +26,10 @@ const DISK_MAX: u64 = 200 << 20;
 const ENDED_EACH: usize = 5;
 /// Ten times what forgetting takes, for each of the tasks.
 const FORGOTTEN_MAX: Duration = Duration::from_millis(2);
+/// Ten times what ending a thousand tasks takes once their time is over, on a busy machine.
+const EXPIRED_MAX: Duration = Duration::from_secs(20);
+/// How long those tasks may be begun, seconds.
+const LIFETIME: i64 = 2;
 /// Tasks in one call.
 const BATCH: usize = 1000;
 const PAGE: u32 = 1000;
@@ -211,4 +216,48 @@ fn the_room_of_ended_tasks_comes_back_once_their_results_have_expired() {
     until("all is forgotten", max, || (runtime.block_on(remembered(&server)) == 0).then_some(()));
     until("the room is back", max, || (disk(&server) < DISK_MAX).then_some(()));
     println!("their results have expired: {} MiB on disk, {} MiB resident", disk(&server) >> 20, memory(&server) >> 20);
+}
+
+/// Sends a batch of tasks that may be begun for [`LIFETIME`], behind all others; answers their ids.
+async fn send_expiring(server: &Server, word: &str) -> Vec<String> {
+    let mut tasks = TaskServiceClient::connect(server.url()).await.expect("the server answers");
+    let ids: Vec<String> = (0..BATCH).map(|n| format!("{word}-{n}")).collect();
+    let expires_in = Some(prost_types::Duration { seconds: LIFETIME, nanos: 0 });
+    let one = |id: &String| Task { expires_in, ..task(id.clone(), false) };
+    let batch = ids.iter().map(one).collect();
+    tasks.send_tasks(SendTasksRequest { tasks: batch }).await.expect("are sent");
+    ids
+}
+
+/// Waits until all of these tasks have expired.
+fn until_expired(server: &Server, runtime: &tokio::runtime::Runtime, ids: &[String]) {
+    let have_expired = async || {
+        let mut tasks = TaskServiceClient::connect(server.url()).await.expect("the server answers");
+        let request = GetStatesRequest { task_ids: ids.to_vec() };
+        let states = tasks.get_states(request).await.expect("are told").into_inner().states;
+        states.iter().filter(|state| state.failure_reason() == FailureReason::Expired).count() == ids.len()
+    };
+    until("all have expired", EXPIRED_MAX, || runtime.block_on(have_expired()).then_some(()));
+}
+
+#[test]
+fn a_thousand_tasks_expire_in_time_among_many_others_and_over_a_crash() {
+    let count = scale();
+    let mut server = Server::start(&[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
+    runtime.block_on(fill(&server, count));
+    #[allow(clippy::disallowed_methods)]
+    let sent = Instant::now();
+    let ids = runtime.block_on(send_expiring(&server, "expiring"));
+    until_expired(&server, &runtime, &ids);
+    println!(
+        "{BATCH} tasks of {LIFETIME} s among {} others expired {:?} after they were sent",
+        2 * count,
+        sent.elapsed()
+    );
+    let ids = runtime.block_on(send_expiring(&server, "crashed"));
+    server.kill();
+    server.life(&[]);
+    until_expired(&server, &runtime, &ids);
+    runtime.block_on(look(&server, count));
 }

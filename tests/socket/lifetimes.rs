@@ -69,10 +69,11 @@ pub(crate) async fn a_running_attempt_goes_on_after_its_time(room: Room) {
     }
     let server = room.serve().await;
     let stubs = Stubs::to(&server).await;
-    let running = stubs.send(expiring("n")).await;
+    // Long enough for its lease on a busy machine.
+    let running = stubs.send(Task { expires_in: seconds(4), ..named("n") }).await;
     let lease = stubs.lease("n").await;
     // Sent later, so that its end says that the time of the first is over.
-    let waiting = stubs.send(expiring("m")).await;
+    let waiting = stubs.send(Task { expires_in: seconds(4), ..named("m") }).await;
     has_expired(&stubs.end(&waiting).await);
     stubs.record(&lease, success([])).await;
     assert_eq!(stubs.end(&running).await.status(), TaskStatus::Success);

@@ -75,7 +75,7 @@ pub(crate) async fn a_lifetime_goes_with_the_decision_that_ends_its_task<R: Ledg
         ends: Some(lifetime("a", 1, 1)),
         ..decision(&held.id, Some("r"), 1)
     };
-    assert_eq!(ledger.decide(&[ended.clone()]).await, Ok(vec![Verdict::Recorded]));
+    assert_eq!(ledger.decide(std::slice::from_ref(&ended)).await, Ok(vec![Verdict::Recorded]));
     let left = [lifetime("a", 2, 1), lifetime("child", 3, 9)];
     assert_eq!(all(&ledger).await, left);
     // What is not recorded changes nothing.
