@@ -353,7 +353,7 @@ pub struct Settings {
     pub lease_duration: Duration,
     /// Silence on a stream after which it is dead.
     pub silence_max: Duration,
-    /// A worker told of a cancellation has this long to report; then its lease ends.
+    /// A worker told to stop, of a cancellation or a timeout, has this long to report; then its lease ends.
     pub cancel_grace: Duration,
     /// Attempts that may end in dead workers.
     pub lost_max: u32,

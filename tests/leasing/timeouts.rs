@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lineshaft::clock::Clock;
+use lineshaft::failpoint::{Action, Failpoints, Point};
 use lineshaft::ledger::{Subscription, Verdict};
 use lineshaft::service::types::{CancelAnswer, Event, LeaseReply, LeaseRequest, Resume, Revoked, Submission};
 use lineshaft::task::{FailureReason, LeaseId, Status, TaskId, TaskName};
@@ -370,4 +371,43 @@ async fn lease_and_leave(replica: &Replica) -> Worker {
     let mut worker = Worker::attach(&replica.service, "w", &["a"], 1).await;
     worker.lease().await;
     worker
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_between_any_two_steps_of_the_end_loses_nothing() {
+    let steps = [
+        Point::SettleReported,
+        Point::SettleDecided,
+        Point::SettleStated,
+        Point::SettlePublished,
+        Point::SettleDone,
+        Point::SettleAcked,
+    ];
+    for (point, fused) in steps.into_iter().flat_map(|point| [(point, false), (point, true)]) {
+        let world = if fused { World::fused() } else { World::new() };
+        let failpoints = Failpoints::at(point, Action::Hang, 1);
+        let first = world.replica_with(failpoints.clone());
+        first.send(timed("a", 1)).await;
+        let mut worker = Worker::attach(&first.service, "w", &["a"], 1).await;
+        let lease = worker.lease().await;
+        worker.inbound.started(&lease.id);
+        // Steps that are one on a fused store have nothing between them.
+        let over = tokio::time::sleep(TIMEOUT + 3 * world.settings.cancel_grace);
+        let struck = tokio::select! {
+            () = failpoints.struck() => true,
+            () = over => false,
+        };
+        assert!(struck || fused, "{point:?}");
+        first.crash();
+        let second = world.replica();
+        let mut worker = worker.again(&second.service, &["a"], &[&lease]).await.expect("attaches again");
+        worker.inbound.credit(1);
+        let next = worker.lease().await;
+        assert_eq!(next.attempt, 2, "{point:?}, fused: {fused}");
+        assert_eq!(worker.report(&next, success("done")).await, Verdict::Recorded);
+        let state = second.end("a").await;
+        assert_eq!((state.status, state.attempt), (Status::Success, 2), "{point:?}, fused: {fused}");
+        rest().await;
+        assert_eq!((world.waiting().await, world.leases().await.len()), (0, 0), "{point:?}, fused: {fused}");
+    }
 }
