@@ -33,6 +33,8 @@ use crate::task::{FencingToken, LeaseId, MessageKey, SessionId};
 const TELL_PERIOD: Duration = Duration::from_secs(1);
 /// When the end of an attempt is tried again that could not be recorded.
 const OUTAGE_PAUSE: Duration = Duration::from_secs(1);
+/// Whoever looks as late as this was stopped or starved, and reports that came in time wait unread: the grace time begins anew.
+const STARVED_MIN: Duration = Duration::from_secs(5);
 /// Entries of leases that have ended, beyond those in hand, which the heap may hold.
 const STALE_MAX: usize = 1024;
 /// Leases read from the ledger in one go.
@@ -124,6 +126,9 @@ enum Step {
 fn step(hand: &mut InHand, at: Instant, now: Instant, grace: Duration) -> Option<Step> {
     let session = hand.lease.session.clone();
     let limit = hand.limit.as_mut().filter(|limit| limit.at == at)?;
+    if now.duration_since(at) > STARVED_MIN {
+        limit.ends = None;
+    }
     let ends = *limit.ends.get_or_insert(now + grace);
     if now < ends {
         limit.at = ends.min(now + TELL_PERIOD);
@@ -386,6 +391,11 @@ mod tests {
             at = again;
         }
         assert_eq!(at, now + grace);
+        let late = at + STARVED_MIN + Duration::from_secs(1);
+        let Some(Step::Tell(_, again)) = step(&mut hand.clone(), at, late, grace) else {
+            panic!("not given time anew")
+        };
+        assert!(again > late, "what was reported while this process stood still is read first");
         hand.ending = true;
         let Some(Step::Leave(again)) = step(&mut hand, at, at, grace) else { panic!("not left to who ends it") };
         hand.ending = false;

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use lineshaft::clock::{Clock, SystemClock};
 use lineshaft_client::proto::worker_lease_response::Message as Told;
 use lineshaft_client::proto::*;
 use lineshaft_client::{Context, Failure as Failed, Task as NewTask, Worker};
+use tokio::sync::Notify;
 
 use crate::client::{connect, with};
 use crate::rooms::Room;
@@ -59,7 +61,7 @@ pub(crate) async fn a_worker_is_told_to_stop_and_without_a_report_the_attempt_ha
     let server = serve(&room).await;
     let stubs = Stubs::to(&server).await;
     let (mut worker, _) = Talk::worker(&stubs, &["n"], 1).await;
-    let sent = Instant::now();
+    let sent = SystemClock.now();
     let on_error = vec![Task { id: "child".into(), ..named("child") }];
     let id = stubs.send(Task { on_error, ..timed("n") }).await;
     let lease = worker.lease().await;
@@ -140,21 +142,22 @@ pub(crate) async fn the_rust_client_stops_its_function_and_reports_once(room: Ro
     let server = serve(&room).await;
     let client = connect(&server).await;
     let begun = Arc::new(AtomicU32::new(0));
-    let counted = begun.clone();
+    let ended = Arc::new(Notify::new());
+    let (counted, over) = (begun.clone(), ended.clone());
     let worker = Worker::builder(&client)
         .register("stops", |context: Context| async move {
             let deadline = context.deadline().expect("it may not run for ever");
             context.cancelled().await;
-            let early = deadline.saturating_duration_since(Instant::now());
+            let early = deadline.saturating_duration_since(SystemClock.now().into_std());
             Err::<(), _>(Failed::new(if early < TIMEOUT / 2 { "told to stop" } else { "told too early" }))
         })
         .register("goes_on", move |context: Context| {
-            let counted = counted.clone();
+            let (counted, over) = (counted.clone(), over.clone());
             async move {
                 counted.fetch_add(1, Ordering::SeqCst);
                 context.cancelled().await;
-                // Until its task has ended without it, which the lease's end tells to nobody: far beyond the grace time.
-                tokio::time::sleep(Duration::from_secs(2)).await;
+                // Until its task has ended without it.
+                over.notified().await;
                 Ok::<_, Failed>(())
             }
         })
@@ -168,6 +171,7 @@ pub(crate) async fn the_rust_client_stops_its_function_and_reports_once(room: Ro
         assert_eq!(stopped.error, "told to stop");
         let late = goes_on.wait(DEADLINE).await.expect("ends");
         assert_eq!(late.failure().expect("a failure").reason, FailureReason::TimedOut);
+        ended.notify_one();
         assert!(free.wait(DEADLINE).await.expect("ends").results_as::<bool>().expect("a flag"));
     })
     .await;
