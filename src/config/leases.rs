@@ -20,8 +20,8 @@ pub struct Leases {
     /// A stream on which nothing was heard for this long is dead: at least twice `heartbeat_interval`, at most 1 h.
     /// Default 45 s. Since 0.1.
     pub silence_max: Span,
-    /// A worker that is told of a cancelled task has this long to report it; then the lease ends: 0 s to 1 h. Default
-    /// 10 s. Since 0.1.
+    /// A worker that is told to stop, since the task was cancelled or its attempt ran too long, has this long to report it;
+    /// then the lease ends: 0 s to 1 h. Default 10 s. Since 0.1.
     pub cancel_grace: Span,
     /// After this many attempts that ended in dead workers a task is set aside: 1 to 1,000. Default 3. Since 0.1.
     pub lost_max: u32,

@@ -49,8 +49,8 @@ pub struct Sending {
 impl Sending {
     /// The lifetime of the task, if it has one.
     pub fn lifetime(&self) -> Option<Lifetime> {
-        let (task, generation) = (self.message.task.clone(), self.state.state.generation);
-        self.expires_at.map(|at| Lifetime { at, task, generation })
+        let (task, generation) = (&self.message.task, self.state.state.generation);
+        self.expires_at.map(|at| Lifetime { at, task: task.clone(), generation })
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::envelope::{self, Opened};
 use super::nobody::{self, is_nobodys};
 use super::outcome::Attempt;
-use super::types::{CancelAnswer, Event, Outcome, Report, Revoked};
+use super::types::{CancelAnswer, Outcome, Report, Revoked};
 use super::{Inner, Service};
 use crate::broker::Found;
 use crate::clock::{Instant, WallTime};
@@ -258,16 +258,13 @@ impl Inner {
     async fn signal(self: &Arc<Self>, lease: &Lease, opened: &Opened) -> Result<CancelAnswer, StoreError> {
         let now = self.clock.now();
         let since = self.cancels.meet(&lease.id, now);
-        let stream = self.sessions.stream(&lease.session);
         if now.duration_since(since) < self.settings().cancel_grace {
             // Said again with each round: the first word may come before the lease itself.
-            let told = stream.map(|s| s.tell(Event::Revoke { lease: lease.id.clone(), reason: Revoked::Cancelled }));
-            return Ok(if told.is_some() { CancelAnswer::Signalled } else { CancelAnswer::Marked });
+            let is_told = self.sessions.revoke(&lease.session, &lease.id, Revoked::Cancelled);
+            return Ok(if is_told { CancelAnswer::Signalled } else { CancelAnswer::Marked });
         }
         let verdict = self.decide_in(Some(&lease.queue), vec![self.cancelled(lease, opened)]).await?;
-        if let Some(stream) = stream {
-            stream.tell(Event::Revoke { lease: lease.id.clone(), reason: Revoked::Unknown });
-        }
+        self.sessions.revoke(&lease.session, &lease.id, Revoked::Unknown);
         Ok(if verdict == [Verdict::Recorded] { CancelAnswer::Removed } else { CancelAnswer::Marked })
     }
 
@@ -315,7 +312,7 @@ impl Inner {
         let mut cancelled = vec![false; reports.len()];
         let (mut asked, mut of) = (Vec::new(), Vec::new());
         for (i, report) in reports.iter().enumerate() {
-            if let Outcome::Failure { .. } = report.outcome
+            if let Outcome::Failure { .. } | Outcome::TimedOut { .. } = report.outcome
                 && let Some(hand) = hands.get(&report.lease)
                 && let Some(opened) = &hand.opened
             {

@@ -302,16 +302,18 @@ fn identify(delivery: &Delivery, signature: &Signature) -> MessageKey {
 /// `true`: the lease is on its way to a worker.
 async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: Lease) -> bool {
     let granted = granted(&lease, &candidate.opened, candidate.body.len());
-    let (id, args_error) = (lease.id.clone(), candidate.opened.args_error.clone());
+    let (id, opened) = (lease.id.clone(), candidate.opened.clone());
     let state = outcome::lease_state(&lease, &candidate.opened.signature, Status::Received, lease.at);
     let attachment = keep(inner, candidate, lease);
-    if let Some(error) = args_error {
+    if let Some(error) = opened.args_error {
         // No worker could read these arguments: the task ends as it would at a Machinery worker, and costs nobody a slot.
         Reservation::cancel(&attachment);
         let outcome = Outcome::Failure { error, is_final: true, retry_after: None };
         inner.report_own(super::types::Report { id: None, lease: id, outcome });
         return false;
     }
+    // Before the offer: whoever reports at once finds everything in its place.
+    inner.limit(&id, &opened);
     queue.count(&attachment, inner.settings().weight_of(&queue.name));
     let is_offered = attachment.offer(granted);
     if is_offered {
@@ -333,6 +335,7 @@ fn keep(inner: &Inner, candidate: Candidate, lease: Lease) -> Arc<Attachment> {
         body: Some(body),
         accepted: false,
         started: false,
+        limit: None,
         ending: false,
         progress: None,
     });
@@ -364,7 +367,9 @@ async fn hold(inner: &Arc<Inner>, candidate: Candidate, lease: Lease, give_back:
             return;
         }
     }
+    let (id, passed, opened) = (lease.id.clone(), inner.passed(&lease), candidate.opened.clone());
     inner.hands.hold(lease, candidate.receipt, candidate.body, Some(candidate.opened));
+    inner.limit_met(&id, &opened, passed);
 }
 
 async fn bury_poison(inner: &Inner, queue: &Queue, delivery: Delivery, why: String, now: WallTime) {

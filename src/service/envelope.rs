@@ -116,8 +116,8 @@ pub fn expires_in(signature: &Signature) -> Option<Duration> {
 
 /// The lifetime of this sending, if it has one.
 pub(super) fn lifetime(signature: &Signature) -> Option<Lifetime> {
-    let (task, generation) = (TaskId::trusted(signature.uuid.as_str()), generation(signature));
-    expires_at(signature).map(|at| Lifetime { at, task, generation })
+    let of = |at| Lifetime { at, task: TaskId::trusted(signature.uuid.as_str()), generation: generation(signature) };
+    expires_at(signature).map(of)
 }
 
 /// Says how long after it is sent a task may be begun.

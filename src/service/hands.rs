@@ -8,6 +8,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::envelope::Opened;
+use super::timeouts::Limit;
 use crate::broker::Receipt;
 use crate::ledger::Lease;
 use crate::task::{LeaseId, MessageKey, SessionId};
@@ -27,6 +28,8 @@ pub(super) struct InHand {
     pub(super) accepted: bool,
     /// The worker said that it runs.
     pub(super) started: bool,
+    /// How long it may run, if it may not for ever and this is known.
+    pub(super) limit: Option<Limit>,
     /// Its lease is being ended by somebody who will settle the delivery.
     pub(super) ending: bool,
     /// How far it is, 0 to 1, and what it said.
@@ -43,6 +46,7 @@ impl InHand {
             body: None,
             accepted: true,
             started: true,
+            limit: None,
             ending: false,
             progress: None,
         }
@@ -60,6 +64,12 @@ struct Inner {
 }
 
 impl Inner {
+    fn insert(&mut self, hand: InHand) {
+        let message = hand.lease.id.message.clone();
+        self.sessions.entry(hand.lease.session.clone()).or_default().insert(message.clone());
+        self.messages.insert(message, hand);
+    }
+
     fn remove(&mut self, message: &MessageKey) -> Option<InHand> {
         let hand = self.messages.remove(message)?;
         if let Some(of_session) = self.sessions.get_mut(&hand.lease.session) {
@@ -76,12 +86,18 @@ impl Hands {
     /// Puts a lease in hand; an older one of the message goes, its receipt is kept if the new one has none.
     pub(super) fn put(&self, mut hand: InHand) {
         let mut inner = self.0.lock();
-        let message = hand.lease.id.message.clone();
-        if let Some(old) = inner.remove(&message) {
+        if let Some(old) = inner.remove(&hand.lease.id.message) {
             hand.receipt = hand.receipt.or(old.receipt);
         }
-        inner.sessions.entry(hand.lease.session.clone()).or_default().insert(message.clone());
-        inner.messages.insert(message, hand);
+        inner.insert(hand);
+    }
+
+    /// Puts a lease in hand, unless the message is already under this lease or another.
+    pub(super) fn put_if_absent(&self, hand: InHand) {
+        let mut inner = self.0.lock();
+        if !inner.messages.contains_key(&hand.lease.id.message) {
+            inner.insert(hand);
+        }
     }
 
     /// A delivery of a message whose live lease somebody holds: keeps the receipt until that lease ends.
@@ -122,6 +138,16 @@ impl Hands {
             return inner.remove(&lease.message);
         }
         None
+    }
+
+    /// How long the attempt under exactly this lease may run, if that is limited.
+    pub(super) fn limit(&self, lease: &LeaseId) -> Option<Limit> {
+        self.update(lease, |hand| hand.limit).flatten()
+    }
+
+    /// How many messages are in hand.
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().messages.len()
     }
 
     /// How many leases of a session are in hand.

@@ -182,8 +182,10 @@ pub(super) async fn run(inner: Arc<Inner>) {
 
 /// Looks at what was told, then at all that is over, from `after` on.
 async fn round(inner: &Arc<Inner>, after: &mut Option<Lifetime>) -> Result<(), StoreError> {
-    let told: Vec<Lifetime> = std::mem::take(&mut *inner.lifetimes.told.lock()).into_iter().collect();
     let now = inner.clock.wall();
+    // One that is not over any more, since the clock was stepped back, is found when it is.
+    let told = std::mem::take(&mut *inner.lifetimes.told.lock()).into_iter().filter(|lifetime| lifetime.at <= now);
+    let told: Vec<Lifetime> = told.collect();
     for (done, some) in told.chunks(FIND_MAX).enumerate() {
         if let Err(error) = inner.end_over(some, now).await {
             told[done * FIND_MAX..].iter().cloned().for_each(|lifetime| inner.lifetimes.hear(lifetime));

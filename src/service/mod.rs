@@ -9,7 +9,7 @@
 //! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
 //! - `dead`: tasks set aside, and what becomes of them.
 //! - `cancel`: ending tasks that nobody wants any more. `nobody`: granting what is only to be ended.
-//! - `lifetimes`: ending tasks that were not begun in their time.
+//! - `lifetimes`: ending tasks that were not begun in their time. `timeouts`: ending attempts that run too long.
 //! - `queues`, `pauses`, `traffic`, `purge`: queues, how much happens in them, stopping and emptying them.
 //! - `states`, `watch`: states on their way, and waiting for them. `inspect`, `tasks`: looking. `backup`: copying the store.
 
@@ -48,6 +48,7 @@ mod share;
 mod slots;
 mod states;
 pub mod tasks;
+mod timeouts;
 mod traffic;
 pub mod types;
 mod unary;
@@ -115,6 +116,7 @@ struct Inner {
     watches: watch::Watches,
     cancels: cancel::Cancels,
     lifetimes: lifetimes::Lifetimes,
+    timeouts: timeouts::Timeouts,
     pauses: pauses::Pauses,
     traffic: traffic::Traffic,
     reports: mpsc::Sender<Reported>,
@@ -168,6 +170,7 @@ impl Service {
             watches: watch::Watches::default(),
             cancels: cancel::Cancels::default(),
             lifetimes: lifetimes::Lifetimes::default(),
+            timeouts: timeouts::Timeouts::default(),
             pauses: pauses::Pauses::default(),
             traffic: traffic::Traffic::new(clock.now()),
             reports,
@@ -193,6 +196,8 @@ impl Service {
         inner.forever(expiry::listen(inner.clone(), notices));
         inner.forever(cancel::run(inner.clone()));
         inner.forever(lifetimes::run(inner.clone()));
+        inner.forever(timeouts::run(inner.clone()));
+        inner.forever(timeouts::meet(inner.clone()));
         inner.forever(states::run(inner.clone()));
         inner.forever(watch::run(inner.clone(), changes));
         inner.forever(sweep(inner.clone()));

@@ -68,6 +68,13 @@ pub(super) fn judge(outcome: &Outcome, signature: &Signature, settings: &Setting
             }
             Some(End::Success(results.clone()))
         }
+        Outcome::TimedOut { after } => {
+            let error = format!("attempt timed out after {after:?}");
+            Some(match signature.retry_count {
+                1.. => End::Retry { error, after: None },
+                _ => End::Failure { error, reason: FailureReason::TimedOut },
+            })
+        }
         Outcome::Failure { error, is_final, retry_after } => {
             let error = cut(error);
             Some(match retry_after {
@@ -100,6 +107,10 @@ pub(super) fn digest(outcome: &Outcome) -> [u8; 32] {
             hash.update([u8::from(*is_final), u8::from(retry_after.is_some())]);
             hash.update(retry_after.unwrap_or_default().as_nanos().to_be_bytes());
             hash.update(error.as_bytes());
+        }
+        Outcome::TimedOut { after } => {
+            hash.update(b"timed out");
+            hash.update(after.as_nanos().to_be_bytes());
         }
         Outcome::Release { delay } => {
             hash.update(b"release");

@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 use super::attachment::{Attachment, State};
 use super::share::Shares;
 use super::slots::Queue;
+use super::types::{Event, Revoked};
 use crate::ledger::Subscription;
-use crate::task::{QueueName, SessionId, TaskName};
+use crate::task::{LeaseId, QueueName, SessionId, TaskName};
 
 /// All attachments of this replica.
 #[derive(Debug, Default)]
@@ -141,6 +142,12 @@ impl Sessions {
     pub(super) fn stream(&self, session: &SessionId) -> Option<Arc<Attachment>> {
         let inner = self.inner.lock();
         inner.streams.get(session).and_then(|id| inner.attachments.get(id)).cloned()
+    }
+
+    /// Tells the worker of a session to stop an attempt; `false`: it has no stream here.
+    pub(super) fn revoke(&self, session: &SessionId, lease: &LeaseId, reason: Revoked) -> bool {
+        let told = self.stream(session).map(|stream| stream.tell(Event::Revoke { lease: lease.clone(), reason }));
+        told.is_some()
     }
 
     /// True if the session has a stream or a waiting call here.

@@ -4,6 +4,7 @@
 //! message acknowledged. Whatever is left undone is finished by the repair loop of any replica, from the recorded bytes.
 //! On fused stores all of it is one transaction.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use super::envelope;
 use super::hands::InHand;
 use super::outcome::{Attempt, End, WAITING_KEPT, digest, judge, waiting_again};
+use super::timeouts::Limit;
 use super::traffic::{self, Tally};
 use super::types::{Event, Outcome, Report};
 use super::{Inner, Service};
@@ -63,6 +65,7 @@ impl Inner {
     pub(super) async fn settle(self: &Arc<Self>, reports: &[Report]) -> Result<Vec<Verdict>, StoreError> {
         self.failpoints.reach(Point::SettleReported).await;
         let hands = self.find(reports).await?;
+        let reports = &*self.overdue(reports, &hands);
         let cancelled = self.cancelled_failures(reports, &hands).await?;
         let now = self.clock.wall();
         let mut verdicts = vec![Verdict::Superseded; reports.len()];
@@ -108,6 +111,21 @@ impl Inner {
             }
         }
         Ok(verdicts)
+    }
+
+    /// The reports, of which those that give back what ran too long count as what it came to. What never began is given back
+    /// at no cost all the same; of attempts leased by single calls nobody says when they begin, so they began at once.
+    fn overdue<'a>(&self, reports: &'a [Report], hands: &HashMap<LeaseId, InHand>) -> Cow<'a, [Report]> {
+        let mut reports = Cow::Borrowed(reports);
+        for at in 0..reports.len() {
+            let Report { lease, outcome: Outcome::Release { .. }, .. } = &reports[at] else { continue };
+            let Some(hand) = hands.get(lease) else { continue };
+            let Some(limit) = hand.limit.filter(Limit::is_over) else { continue };
+            if hand.started || self.sessions.stream(&hand.lease.session).is_none() {
+                reports.to_mut()[at].outcome = Outcome::TimedOut { after: limit.timeout() };
+            }
+        }
+        reports
     }
 
     /// Makes decisions durable and everything that follows from them happen. Returns once the verdicts may be told.
@@ -199,8 +217,9 @@ impl Inner {
         for (lease, body) in leases.into_iter().zip(bodies) {
             let Some(body) = body else { continue };
             let Ok(opened) = envelope::open(&body) else { continue };
-            let receipt = self.hands.get(&lease.id).and_then(|h| h.receipt);
-            let hand = InHand { receipt, opened: Some(opened), body: Some(body), ..InHand::brought_back(lease) };
+            let known = self.hands.get(&lease.id);
+            let hand = known.unwrap_or_else(|| InHand::brought_back(lease.clone()));
+            let hand = InHand { lease, opened: Some(opened), body: Some(body), ..hand };
             found.insert(hand.lease.id.clone(), hand);
         }
         Ok(found)

@@ -256,6 +256,11 @@ pub enum Outcome {
         /// Again after this long, at no cost of a retry.
         retry_after: Option<Duration>,
     },
+    /// It ran too long, and its worker has not told its end. Only this server itself reports so.
+    TimedOut {
+        /// How long it might run.
+        after: Duration,
+    },
     /// Not made, or given up: to be made again.
     Release {
         /// Not before this long.
@@ -348,7 +353,7 @@ pub struct Settings {
     pub lease_duration: Duration,
     /// Silence on a stream after which it is dead.
     pub silence_max: Duration,
-    /// A worker told of a cancellation has this long to report; then its lease ends.
+    /// A worker told to stop, of a cancellation or a timeout, has this long to report; then its lease ends.
     pub cancel_grace: Duration,
     /// Attempts that may end in dead workers.
     pub lost_max: u32,

@@ -53,7 +53,8 @@ impl Service {
         Ok(LeaseReply { leases, session: resume })
     }
 
-    /// Renews a session, and with it all its leases; tells which of `leases` are live, its own and not of a cancelled task.
+    /// Renews a session, and with it all its leases; tells which of `leases` are live, its own, not of a cancelled task and
+    /// not over its time.
     ///
     /// # Errors
     /// [`Error::SessionLost`]; [`Error::Store`].
@@ -65,9 +66,12 @@ impl Service {
         }
         inner.hear(&session.id);
         let status = inner.stores.ledger.lookup(leases).await?;
+        let is_told = |lease: &LeaseId| {
+            inner.cancels.is_signalled(lease) || inner.hands.limit(lease).is_some_and(|limit| limit.is_over())
+        };
         Ok(status
             .into_iter()
-            .map(|s| matches!(s, LeaseStatus::Live(l) if l.session == session.id && !inner.cancels.is_signalled(&l.id)))
+            .map(|s| matches!(s, LeaseStatus::Live(l) if l.session == session.id && !is_told(&l.id)))
             .collect())
     }
 }

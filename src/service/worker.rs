@@ -141,6 +141,7 @@ impl Inner {
             } else if self.hands.update(&lease.id, |hand| hand.accepted = true).is_none() {
                 // Granted by another replica, or by this server before it was started anew.
                 self.hands.put(InHand::brought_back(lease.clone()));
+                self.timeouts.meet(lease.id.clone(), lease.at.until(self.clock.wall()));
             }
         }
         self.give_back(&absent, Duration::ZERO, None).await;

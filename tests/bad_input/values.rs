@@ -157,6 +157,10 @@ async fn negative_malformed_and_huge_durations_and_moments_are_refused() {
         (eta(0, -1), Refusal::invalid("task.eta")),
         (with(|t| t.retry_timeout = span(1, 5)), Refusal::invalid("task.retry_timeout")),
         (with(|t| t.retry_timeout = span(31 * 86400, 0)), Refusal::limit("task.retry_timeout")),
+        (with(|t| t.attempt_timeout = span(0, 0)), Refusal::invalid("task.attempt_timeout")),
+        (with(|t| t.attempt_timeout = span(0, 99_999_999)), Refusal::invalid("task.attempt_timeout")),
+        (with(|t| t.attempt_timeout = span(-1, 0)), Refusal::invalid("task.attempt_timeout")),
+        (with(|t| t.attempt_timeout = span(i64::MAX, 0)), Refusal::limit("task.attempt_timeout")),
         (with(|t| t.retry_count = u32::MAX), Refusal::limit("task.retry_count")),
     ];
     for (task, expected) in cases {

@@ -30,3 +30,4 @@ mod queues;
 mod retries;
 mod sending;
 mod sessions;
+mod timeouts;

@@ -30,6 +30,7 @@ mod stubs;
 mod support;
 mod talk;
 mod tasks;
+mod timeouts;
 mod unary;
 mod verdicts;
 
@@ -55,6 +56,7 @@ macro_rules! room {
             crate::states::cases!($open);
             crate::stream::cases!($open);
             crate::tasks::cases!($open);
+            crate::timeouts::cases!($open);
             crate::unary::cases!($open);
             crate::verdicts::cases!($open);
         }

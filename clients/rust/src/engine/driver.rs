@@ -28,8 +28,8 @@ const OVERDUE_PAUSE: Duration = Duration::from_millis(10);
 
 /// What the engine asks of the worker's runtime. Called on the engine's thread: must not block.
 pub(crate) trait Hands: Send + 'static {
-    /// Run this attempt; its end is told by a [`HandlerEvent::Finished`].
-    fn start(&mut self, key: Key, lease: Lease);
+    /// Run this attempt; its end is told by a [`HandlerEvent::Finished`]. At its deadline it will be told to stop.
+    fn start(&mut self, key: Key, lease: Lease, deadline: Option<Instant>);
     /// Tell the attempt to stop.
     fn cancel(&mut self, key: Key);
     /// Drop the attempt.
@@ -184,7 +184,7 @@ impl<H: Hands> Driver<H> {
             Command::Close { link } => {
                 self.links.remove(&link);
             }
-            Command::Start { key, lease } => self.hands.start(key, *lease),
+            Command::Start { key, lease, deadline } => self.hands.start(key, *lease, deadline),
             Command::Cancel { key } => self.hands.cancel(key),
             Command::Abort { key } => self.hands.abort(key),
             Command::Settled { lease_id, verdict } => self.hands.settled(&lease_id, verdict),

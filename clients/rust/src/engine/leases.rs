@@ -1,9 +1,12 @@
 //! The leases of a worker: taken, confirmed, run, reported or lost.
 
+use tokio::time::Instant;
+
 use super::link::Phase;
 use super::reports::truncate;
 use super::state::{State, Stop};
 use super::{Command, Key, Outcome};
+use crate::producer::task::from_proto;
 use crate::proto::{Lease, Leases};
 
 /// `Progress.message` is refused by the server beyond this.
@@ -30,6 +33,8 @@ pub(super) struct Held {
     pub(super) has_begun: bool,
     /// Until it starts.
     pub(super) lease: Option<Box<Lease>>,
+    /// When the attempt has run as long as it may; none: it may run for ever.
+    pub(super) deadline: Option<Instant>,
 }
 
 impl State {
@@ -60,7 +65,7 @@ impl State {
         keys.iter().filter_map(|key| self.leases.get(key)).map(|held| held.lease_id.clone()).collect()
     }
 
-    pub(super) fn on_leases(&mut self, id: u64, frame: Leases) {
+    pub(super) fn on_leases(&mut self, now: Instant, id: u64, frame: Leases) {
         // Once a `Hello` elsewhere has named what is held, leases that were not named go back; so they are not taken.
         let is_moving = self.links.values().any(|link| link.phase == Phase::Greeted && link.is_resuming);
         let is_taking = self.current == Some(id) && !is_moving;
@@ -79,7 +84,9 @@ impl State {
             link.offered.push_back((number, key));
             self.by_id.insert(lease.lease_id.clone(), key);
             let lease_id = lease.lease_id.clone();
-            let held = Held { lease_id, stage: Stage::Offered, has_begun: false, lease: Some(Box::new(lease)) };
+            let deadline = from_proto(lease.timeout).and_then(|timeout| now.checked_add(timeout));
+            let lease = Some(Box::new(lease));
+            let held = Held { lease_id, stage: Stage::Offered, has_begun: false, lease, deadline };
             self.leases.insert(key, held);
         }
     }
@@ -112,7 +119,7 @@ impl State {
             let Some(lease) = held.lease.take() else { continue };
             held.stage = Stage::Running;
             self.running += 1;
-            self.commands.push_back(Command::Start { key, lease });
+            self.commands.push_back(Command::Start { key, lease, deadline: held.deadline });
         }
         if self.stop != Stop::Not {
             // Confirmed and never started: given back, so that another worker need not wait for us.

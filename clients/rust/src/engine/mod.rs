@@ -18,6 +18,8 @@ mod tests;
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::proto::{Arg, Lease, ReportVerdict, Subscription};
 
 /// Names a lease within the engine. Never used twice.
@@ -76,8 +78,8 @@ pub(crate) enum Command {
     FinishSending { link: u64 },
     /// Drop that stream.
     Close { link: u64 },
-    /// Run this attempt.
-    Start { key: Key, lease: Box<Lease> },
+    /// Run this attempt, until the deadline if there is one.
+    Start { key: Key, lease: Box<Lease>, deadline: Option<Instant> },
     /// Tell the attempt to stop.
     Cancel { key: Key },
     /// Drop the attempt.

@@ -204,7 +204,7 @@ impl State {
         link.heard_at = now;
         match frame.message {
             Some(FromServer::Welcome(welcome)) => self.on_welcome(now, id, &welcome),
-            Some(FromServer::Leases(leases)) => self.on_leases(id, leases),
+            Some(FromServer::Leases(leases)) => self.on_leases(now, id, leases),
             Some(FromServer::ReportAck(ack)) => {
                 let verdict = ack.verdict();
                 if let Some(lease_id) = self.reports.acknowledge(now, &ack.report_id, verdict) {

@@ -9,9 +9,10 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::context::Context;
+use super::context::{Context, Until};
 use super::failure::{self, Failure};
 use super::function::Function;
 use super::middleware::{Next, Stack, panic_text};
@@ -68,11 +69,12 @@ impl RuntimeHands {
 }
 
 impl Hands for RuntimeHands {
-    fn start(&mut self, key: Key, lease: Lease) {
+    fn start(&mut self, key: Key, lease: Lease, deadline: Option<Instant>) {
         let cancel = CancellationToken::new();
-        let (handlers, cancelled, events) = (self.handlers.clone(), cancel.clone(), self.events.clone());
+        let (handlers, events) = (self.handlers.clone(), self.events.clone());
+        let end = Until { cancelled: cancel.clone(), deadline: deadline.map(Instant::into_std) };
         let attempt = async move {
-            let outcome = handlers.attempt(key, lease, cancelled, events.clone()).await;
+            let outcome = handlers.attempt(key, lease, end, events.clone()).await;
             // Fails only if the engine has ended.
             let _ = events.send(HandlerEvent::Finished(key, outcome)).await;
         };
@@ -121,13 +123,13 @@ impl Handlers {
         &self,
         key: Key,
         mut lease: Lease,
-        cancel: CancellationToken,
+        until: Until,
         events: mpsc::Sender<HandlerEvent>,
     ) -> Outcome {
         let function = self.function(&lease.name).cloned();
         let args = std::mem::take(&mut lease.args);
         let retries_left = lease.retries_left;
-        let context = Context::new(key, lease, cancel, events.clone());
+        let context = Context::new(key, lease, until, events.clone());
         let Some(function) = function else {
             // The server sends registered names only; another worker may know this one.
             tracing::warn!(task = context.task_name(), "no such function here: given back");

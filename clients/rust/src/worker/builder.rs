@@ -195,7 +195,7 @@ impl WorkerBuilder {
     }
 
     /// Called when an attempt failed and no other follows: the last retry is spent, or the failure was fatal. The failure
-    /// is reported after it has ended.
+    /// is reported after it has ended. Not called for an attempt that was told to stop, for whatever reason.
     pub fn on_failure<F, Handled>(mut self, handler: F) -> Self
     where
         F: Fn(Context, Failure) -> Handled + Send + Sync + 'static,

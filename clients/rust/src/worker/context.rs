@@ -4,7 +4,7 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -37,18 +37,22 @@ struct Inner {
     key: Key,
     // Without its arguments, which went to the function.
     lease: Lease,
-    cancelled: CancellationToken,
+    until: Until,
     events: mpsc::Sender<HandlerEvent>,
 }
 
+/// How long an attempt may go on.
+#[derive(Debug, Default)]
+pub(crate) struct Until {
+    /// It is told to stop.
+    pub(crate) cancelled: CancellationToken,
+    /// It will be told to stop then.
+    pub(crate) deadline: Option<Instant>,
+}
+
 impl Context {
-    pub(crate) fn new(
-        key: Key,
-        lease: Lease,
-        cancelled: CancellationToken,
-        events: mpsc::Sender<HandlerEvent>,
-    ) -> Self {
-        Self { inner: Arc::new(Inner { key, lease, cancelled, events }), values: Values::default() }
+    pub(crate) fn new(key: Key, lease: Lease, until: Until, events: mpsc::Sender<HandlerEvent>) -> Self {
+        Self { inner: Arc::new(Inner { key, lease, until, events }), values: Values::default() }
     }
 
     /// The task's id. The same in every attempt.
@@ -134,13 +138,20 @@ impl Context {
         let _ = self.inner.events.try_send(HandlerEvent::Progress(self.inner.key, fraction, message.into()));
     }
 
-    /// Whether the attempt should stop: its lease is gone (the task may run elsewhere), or the worker stops at once.
+    /// When the attempt has run as long as its task's `attempt_timeout` allows, by this machine's clock: then it is told to
+    /// stop, and has the server's grace time (10 s by default) to end. None: it may run for as long as it takes.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.inner.until.deadline
+    }
+
+    /// Whether the attempt should stop: its lease is gone (the task may run elsewhere), its task was cancelled, it has run too
+    /// long, or the worker stops at once.
     pub fn is_cancelled(&self) -> bool {
-        self.inner.cancelled.is_cancelled()
+        self.inner.until.cancelled.is_cancelled()
     }
 
     /// Waits until the attempt should stop; for ever, if it never should.
     pub async fn cancelled(&self) {
-        self.inner.cancelled.cancelled().await;
+        self.inner.until.cancelled.cancelled().await;
     }
 }

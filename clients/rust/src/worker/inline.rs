@@ -1,13 +1,14 @@
 //! A worker's functions without a server, for tests.
 
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
 use super::attempt::Handlers;
+use super::context::Until;
 use crate::engine::Outcome;
 use crate::error::Error;
 use crate::producer::async_result::TaskState;
-use crate::producer::task::Task;
+use crate::producer::task::{Task, from_proto};
 use crate::proto::{self, FailureReason, Lease, TaskStatus};
 
 /// A function that asks for another attempt for ever is stopped here.
@@ -17,8 +18,8 @@ const ATTEMPTS_MAX: u32 = 100;
 /// made by [`WorkerBuilder::inline`](crate::WorkerBuilder::inline), for tests of functions.
 ///
 /// Arguments and results are converted as on their way through a server, and a failure says what comes next as it does
-/// there. What only a server does is not done: its checks and limits, delays, callbacks (`on_success`, `on_error`), and
-/// leases that are lost. Progress goes nowhere.
+/// there. What only a server does is not done: its checks and limits, delays, timeouts, callbacks (`on_success`, `on_error`),
+/// and leases that are lost. Progress goes nowhere.
 ///
 /// ```
 /// use lineshaft_client::{Failure, Task, Worker, WorkerBuilder};
@@ -94,11 +95,15 @@ impl Inline {
             headers: task.headers.clone(),
             retries_left,
             args: task.args.clone(),
+            timeout: task.attempt_timeout,
             ..Lease::default()
         };
+        let deadline = from_proto(task.attempt_timeout).and_then(|timeout| Instant::now().checked_add(timeout));
         // Nobody listens: progress is lost, which it may always be.
         let (events, _) = mpsc::channel(1);
-        self.handlers.attempt(0, lease, CancellationToken::new(), events).await
+        self.handlers
+            .attempt(0, lease, Until { deadline: deadline.map(Instant::into_std), ..Until::default() }, events)
+            .await
     }
 }
 

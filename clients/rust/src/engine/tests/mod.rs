@@ -72,7 +72,7 @@ impl Bench {
             match command {
                 Command::Connect { link, address } => self.connects.push((link, address)),
                 Command::Close { link } => self.closes.push(link),
-                Command::Start { key, lease } => self.starts.push((key, lease.lease_id)),
+                Command::Start { key, lease, .. } => self.starts.push((key, lease.lease_id)),
                 Command::Cancel { key } => self.cancels.push(key),
                 Command::Abort { key } => self.aborts.push(key),
                 Command::Finish => self.is_finished = true,

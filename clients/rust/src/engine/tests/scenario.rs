@@ -150,6 +150,45 @@ fn a_cancelled_lease_is_held_until_its_report() {
 }
 
 #[test]
+fn an_attempt_that_timed_out_is_held_until_its_report_or_until_the_server_reports_for_it() {
+    let mut bench = Bench::attached(2);
+    bench.frames(LINK);
+    bench.lease(LINK, 1, &["a", "b"]);
+    bench.frames(LINK);
+    let revoke = |bench: &mut Bench, lease_id: &str, reason: RevokeReason| {
+        bench.receive(LINK, FromServer::Revoke(Revoke { lease_id: lease_id.into(), reason: reason.into() }));
+    };
+    for lease_id in ["a", "b"] {
+        revoke(&mut bench, lease_id, RevokeReason::TimedOut);
+    }
+    let (first, second) = (bench.starts[0].0, bench.starts[1].0);
+    assert_eq!(bench.cancels, [first, second]);
+    let failed = || Outcome::Failure { error: "told to stop".into(), is_final: false, retry_after: None };
+    bench.finish(first, failed());
+    assert_eq!(reports_in(&bench.frames(LINK)).len(), 1, "its failure is its report");
+    revoke(&mut bench, "b", RevokeReason::Unknown);
+    bench.finish(second, failed());
+    assert!(reports_in(&bench.frames(LINK)).is_empty(), "the server has reported for it");
+}
+
+#[test]
+fn what_timed_out_before_it_began_is_given_back() {
+    let mut bench = Bench::attached(1);
+    bench.frames(LINK);
+    bench.state.config.prefetch = 1;
+    bench.tick();
+    bench.frames(LINK);
+    bench.lease(LINK, 1, &["a", "b"]);
+    bench.frames(LINK);
+    let reason = RevokeReason::TimedOut.into();
+    bench.receive(LINK, FromServer::Revoke(Revoke { lease_id: "b".into(), reason }));
+    let reports = reports_in(&bench.frames(LINK));
+    assert!(bench.cancels.is_empty());
+    assert_eq!(reports.len(), 1);
+    assert!(matches!(reports[0].outcome, Some(crate::proto::report::Outcome::Release(_))), "{reports:?}");
+}
+
+#[test]
 fn a_lost_session_cancels_all_and_begins_anew() {
     let mut bench = Bench::attached(2);
     bench.frames(LINK);
