@@ -11,6 +11,9 @@ pub mod cli {}
 #[doc = include_str!("configuration.md")]
 pub mod configuration {}
 
+#[doc = include_str!("metrics.md")]
+pub mod metrics {}
+
 /// Decisions that are expensive to undo, or asked about twice: one page each.
 pub mod adr {
     #[doc = include_str!("adr/0001-seams.md")]

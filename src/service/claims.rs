@@ -9,6 +9,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::Service;
+use super::traffic::Event;
 use super::types::{Idempotency, KEY_KEPT_MAX, Sent, Submission, Until};
 use crate::backend::StateWrite;
 use crate::broker::NewTask;
@@ -18,7 +19,7 @@ use crate::failpoint::Point;
 use crate::ledger::Standing;
 use crate::ledger::claim::{self, Claim, ClaimName, Claimed, Holder, Judged, KeyClaim, Sending};
 use crate::task::record::ArgsRecord;
-use crate::task::{Status, TaskId, TaskState};
+use crate::task::{QueueName, Status, TaskId, TaskState};
 
 /// How often a claim is made anew because the key went to another task meanwhile. Each round somebody got on.
 const ROUNDS_MAX: usize = 8;
@@ -159,6 +160,10 @@ impl Service {
         let stores = &self.inner.stores;
         let mut answers: Vec<Option<Result<Sent, Error>>> = claims.iter().map(|_| None).collect();
         let mut places: Vec<usize> = (0..claims.len()).collect();
+        let queues: Vec<QueueName> = match self.inner.traffic.is_measured() {
+            true => claims.iter().map(|claim| claim.sending.message.queue.clone()).collect(),
+            false => Vec::new(),
+        };
         let mut claims = claims;
         for _ in 0..ROUNDS_MAX {
             let claimed = match &stores.fused {
@@ -204,6 +209,9 @@ impl Service {
                 break;
             }
         }
+        let is_known = |answer: &Option<Result<Sent, Error>>| matches!(answer, Some(Ok(sent)) if sent.already);
+        let known = queues.iter().zip(&answers).filter(|(_, answer)| is_known(answer));
+        self.count_each(known.map(|(queue, _)| queue), Event::SentBefore);
         let contested = || {
             let why = "the idempotency key went to another task each time".to_owned();
             Err(StoreError::Unavailable { store: stores.ledger.name(), why }.into())

@@ -13,7 +13,7 @@ use super::attachment::Attachment;
 use super::envelope::{self, Opened};
 use super::hands::InHand;
 use super::slots::{Queue, Reservation, SlotLimits};
-use super::traffic::Event;
+use super::traffic::{self, Event, Outcome as Ended, Time};
 use super::types::{Granted, Outcome, Parting};
 use super::{Inner, outcome};
 use crate::broker::{Delivery, Receipt, Settle, Want};
@@ -201,7 +201,8 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
     let grants: Vec<Grant> = candidates.iter().map(|c| c.grant(inner, queue, now)).collect();
     let begun = if grants.is_empty() { Ok(Vec::new()) } else { inner.stores.ledger.begin(&grants).await };
     inner.failpoints.reach(Point::GrantBegun).await;
-    let (mut cancelled, mut offered) = (Vec::new(), 0);
+    let (mut cancelled, mut offered, mut waits) = (Vec::new(), 0, Vec::new());
+    let is_measured = inner.traffic.is_measured();
     match begun {
         Err(error) => {
             tracing::warn!(%error, queue = %queue.name, tasks = candidates.len(), "leases could not be granted");
@@ -216,7 +217,14 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
         Ok(begun) => {
             for (candidate, begun) in candidates.into_iter().zip(begun) {
                 match begun {
-                    Begun::Run(lease) => offered += u64::from(offer(inner, queue, candidate, lease).await),
+                    Begun::Run(lease) => {
+                        let waited = traffic::waited(&lease, &candidate.opened.signature).filter(|_| is_measured);
+                        let wait = waited.map(|time| (lease.name.clone(), time));
+                        if offer(inner, queue, candidate, lease).await {
+                            offered += 1;
+                            waits.extend(wait);
+                        }
+                    }
                     Begun::Cancelled(lease) => {
                         Reservation::cancel(&candidate.attachment);
                         cancelled.push(inner.cancelled(&lease, &candidate.opened));
@@ -242,6 +250,7 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
         }
     }
     inner.traffic.count(&queue.name, Event::Leased, offered, inner.clock.now());
+    inner.traffic.observe(&queue.name, Time::Wait, &waits);
     acks.extend(give_back.into_iter().map(|r| (r, Settle::Return { after: Duration::ZERO })));
     inner.settle_broker(&acks).await;
     end_cancelled(inner, cancelled).await;
@@ -392,7 +401,12 @@ async fn bury_poison(inner: &Inner, queue: &Queue, delivery: Delivery, why: Stri
         Ok::<_, StoreError>(())
     };
     let settle = match buried.await {
-        Ok(()) => Settle::Ack,
+        Ok(()) => {
+            let now = inner.clock.now();
+            inner.traffic.count(&queue.name, Event::Ended(Ended::Failure(FailureReason::Poison)), 1, now);
+            inner.traffic.count(&queue.name, Event::SetAside, 1, now);
+            Settle::Ack
+        }
         Err(_) => Settle::Return { after: OUTAGE_PAUSE },
     };
     inner.settle_broker(&[(delivery.receipt, settle)]).await;

@@ -145,8 +145,13 @@ impl Service {
 
     /// Counts what was sent.
     pub(super) fn count_sent<'a>(&self, queues: impl Iterator<Item = &'a QueueName>) {
+        self.count_each(queues, traffic::Event::Sent);
+    }
+
+    /// Counts one event in each of these queues.
+    pub(super) fn count_each<'a>(&self, queues: impl Iterator<Item = &'a QueueName>, event: traffic::Event) {
         let mut tally = Tally::default();
-        queues.for_each(|queue| tally.add(queue, traffic::Event::Sent));
+        queues.for_each(|queue| tally.add(queue, event));
         self.inner.traffic.add(tally, self.inner.clock.now());
     }
 

@@ -60,8 +60,10 @@ use crate::failpoint::Failpoints;
 use crate::fused::Fused;
 use crate::ledger::Ledger;
 use crate::task::{LeaseId, SessionId};
+use crate::telemetry::metrics::Metrics;
 pub use backup::Backup;
 pub use envelope::{RESULT_RETENTION_MAX, result_retention};
+pub use inspect::Attached;
 use types::{Event, Guarantees, Parting, Report, Settings};
 pub use watch::StateWatch;
 pub use worker::{Inbound, Stream};
@@ -141,7 +143,18 @@ struct Inner {
 
 impl Service {
     /// Starts a replica on `stores`: dispatch, expiry, repair and sweeping run on the current runtime.
-    pub fn start(mut stores: Stores, settings: Settings, clock: Arc<dyn Clock>, failpoints: Failpoints) -> Self {
+    pub fn start(stores: Stores, settings: Settings, clock: Arc<dyn Clock>, failpoints: Failpoints) -> Self {
+        Self::measured(stores, settings, clock, failpoints, None)
+    }
+
+    /// The same; what happens is counted in `metrics` too.
+    pub fn measured(
+        mut stores: Stores,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        failpoints: Failpoints,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Self {
         if failpoints.is_unfused() {
             stores.fused = None;
         }
@@ -165,7 +178,7 @@ impl Service {
             watches: watch::Watches::default(),
             cancels: cancel::Cancels::default(),
             pauses: pauses::Pauses::default(),
-            traffic: traffic::Traffic::new(clock.now()),
+            traffic: traffic::Traffic::new(clock.now(), metrics),
             reports,
             generation: AtomicU64::new(0),
             heartbeats: Mutex::default(),

@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::envelope;
 use super::hands::InHand;
 use super::outcome::{Attempt, End, WAITING_KEPT, digest, judge, waiting_again};
-use super::traffic::{self, Tally};
-use super::types::{Event, Outcome, Report};
+use super::traffic::{self, Event, Tally, Time};
+use super::types::{Outcome, Report};
 use super::{Inner, Service};
 use crate::backend::StateWrite;
 use crate::broker::{NewTask, Receipt, Settle};
@@ -20,7 +20,7 @@ use crate::clock::WallTime;
 use crate::error::{Error, StoreError};
 use crate::failpoint::Point;
 use crate::ledger::{Decision, Effects, Ending, LeaseStatus, Notice, Verdict};
-use crate::task::{LeaseId, MessageKey, QueueName};
+use crate::task::{LeaseId, MessageKey, QueueName, TaskName};
 
 /// Reports decided in one step.
 pub(super) const BATCH_MAX: usize = 256;
@@ -93,7 +93,7 @@ impl Inner {
                 // What is returned leaves the hands still marked: between the two somebody might return it undelayed.
                 if verdict == Verdict::Recorded {
                     if let Some(hand) = hands.get(&reports[i].lease) {
-                        self.traffic.count(&hand.lease.queue, traffic::Event::Released, 1, self.clock.now());
+                        self.traffic.count(&hand.lease.queue, Event::Released, 1, self.clock.now());
                     }
                     self.return_released(&reports[i], hands.get(&reports[i].lease)).await;
                 } else {
@@ -137,6 +137,8 @@ impl Inner {
         let mut mine = Vec::new();
         let mut elsewhere = Vec::new();
         let mut tally = Tally::default();
+        let is_measured = self.traffic.is_measured();
+        let mut runs: HashMap<QueueName, Vec<(TaskName, Duration)>> = HashMap::new();
         for (decision, verdict) in decisions.into_iter().zip(&verdicts) {
             let hand = match verdict {
                 Verdict::Recorded => self.hands.take(&decision.lease.message),
@@ -147,9 +149,16 @@ impl Inner {
             self.freed(hand.as_ref());
             if *verdict == Verdict::Recorded
                 && let Some(queue) = hand.as_ref().map(|hand| &hand.lease.queue).or(queue)
-                && let Some(event) = traffic::Event::of(&decision)
+                && let Some(outcome) = traffic::outcome(&decision)
             {
-                tally.add(queue, event);
+                tally.add(queue, Event::Ended(outcome));
+                if decision.dead.is_some() {
+                    tally.add(queue, Event::SetAside);
+                }
+                if let Some(hand) = hand.as_ref().filter(|hand| is_measured && hand.accepted && outcome.is_reported()) {
+                    let time = (hand.lease.name.clone(), hand.lease.at.until(decision.at));
+                    runs.entry(hand.lease.queue.clone()).or_default().push(time);
+                }
             }
             let receipt = hand.and_then(|h| h.receipt);
             if *verdict == Verdict::Recorded {
@@ -160,6 +169,7 @@ impl Inner {
             }
         }
         self.traffic.add(tally, self.clock.now());
+        runs.iter().for_each(|(queue, times)| self.traffic.observe(queue, Time::Run, times));
         if !elsewhere.is_empty() && self.stores.ledger.replicas() {
             self.stores.ledger.notices().tell(Notice::Ended(elsewhere));
         }
@@ -408,7 +418,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut reports: tokio::sync::mpsc::Recei
             for (i, (report, (to, _permit))) in plain.into_iter().zip(from).enumerate() {
                 let verdict = verdicts.as_ref().ok().and_then(|v| v.get(i)).copied();
                 if let Some(to) = to {
-                    to.tell(Event::ReportAck { report: report.id, lease: report.lease, verdict });
+                    to.tell(super::types::Event::ReportAck { report: report.id, lease: report.lease, verdict });
                 }
             }
             drop(slot);

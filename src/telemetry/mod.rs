@@ -1,4 +1,15 @@
-//! Logs: one line for each event, on standard error, for people or for programs.
+//! What a server tells of itself. Here are the logs: one line for each event, on standard error, for people or for programs.
+//! Beside them the metrics: `table` has all of them, `metrics` the page, `tasks`, `stores` and `calls` what is counted.
+
+pub mod bounded;
+pub mod calls;
+pub mod exposition;
+pub mod histogram;
+pub mod metrics;
+mod process;
+pub mod stores;
+pub mod table;
+pub mod tasks;
 
 use std::fmt;
 use std::sync::OnceLock;
