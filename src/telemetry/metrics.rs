@@ -42,7 +42,7 @@ pub struct Now {
 pub struct Queue {
     /// Its name.
     pub name: QueueName,
-    /// Tasks that are due and wait; `None`, like `delayed` and `oldest_seconds`: the broker cannot tell.
+    /// Tasks that are due and wait.
     pub waiting: u64,
     /// Tasks that wait for their time.
     pub delayed: u64,
@@ -55,6 +55,9 @@ pub struct Queue {
     /// It is paused.
     pub is_paused: bool,
 }
+
+/// A metric of a queue, and how it is read.
+type Gauge = (&'static table::Metric, fn(&Queue) -> f64);
 
 impl Metrics {
     /// Nothing is counted yet. `methods`: paths of the gRPC methods that are told one by one; `began`: now.
@@ -105,7 +108,7 @@ impl Metrics {
             }
         }
         told.extend(other.map(|sum| (super::bounded::OTHER, sum)));
-        let gauges: [(&'static table::Metric, fn(&Queue) -> f64); 6] = [
+        let gauges: [Gauge; 6] = [
             (&table::WAITING, |queue| queue.waiting as f64),
             (&table::DELAYED, |queue| queue.delayed as f64),
             (&table::HELD, |queue| queue.leased as f64),

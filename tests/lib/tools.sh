@@ -101,6 +101,22 @@ install_redis() { install_debian redis-server; }
 have_docker_compose() { command -v docker-compose >/dev/null; }
 install_docker_compose() { install_debian docker-compose; }
 
+# Checks metrics, rules and configurations of Prometheus. The package is unpacked and not installed: it would start a server.
+have_promtool() { promtool_path >/dev/null; }
+install_promtool() {
+    local dir=$TOOLS_DIR/promtool
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+        echo "getting promtool takes apt-get"
+        return 1
+    fi
+    rm -rf "$dir" && mkdir -p "$dir" || return 1
+    # The lists of packages may be there already, and only the administrator may renew them.
+    if [[ $(id -u) -eq 0 ]]; then apt-get -o DPkg::Lock::Timeout=300 update -qq; fi
+    (cd "$dir" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && rm -f prometheus_*.deb)
+}
+# Prints its path.
+promtool_path() { command -v promtool || { [[ -x $TOOLS_DIR/promtool/usr/bin/promtool ]] && echo "$TOOLS_DIR/promtool/usr/bin/promtool"; }; }
+
 # Steps the wall clock of one process.
 have_faketime() { faketime_library >/dev/null; }
 install_faketime() { install_debian faketime; }

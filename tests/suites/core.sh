@@ -22,6 +22,8 @@ mapfile -t core_tests < <(cargo metadata --no-deps --format-version 1 --locked |
 core_parallel=() core_serial=()
 for core_test in "${core_tests[@]}"; do
     case $core_test in
+    # A suite of its own.
+    operations*) ;;
     fault*) core_serial+=(--test "$core_test") ;;
     *) core_parallel+=(--test "$core_test") ;;
     esac
