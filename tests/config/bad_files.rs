@@ -93,6 +93,15 @@ const TABLE: &[(&str, &str)] = &[
     ("default_queue: a b\n", ":1:16: default_queue is \"a b\", it must be a queue's name: it must not contain ' '"),
     ("default_queue: ''\n", ":1:16: default_queue is \"\", it must be a queue's name: it must not be empty"),
     ("queues:\n  'a b':\n    weight: 2\n", ":3:5: queues.a b is \"a b\", it must be a queue's name…"),
+    ("telemetry:\n  metrics: perhaps\n", ":2:12: telemetry.metrics: must be true or false"),
+    (
+        "telemetry:\n  metrics_listen: 0.0.0.0:7341\n",
+        ":2:19: telemetry.metrics_listen is 0.0.0.0:7341, which others can reach, and nobody is asked who they are: listen on 127.0.0.1, or say --insecure (server.insecure: true) if the network is trusted",
+    ),
+    (
+        "telemetry:\n  metrics: false\n  metrics_listen: 127.0.0.1:7341\n",
+        ":3:19: telemetry.metrics_listen is 127.0.0.1:7341, but telemetry.metrics is false: leave one of them out",
+    ),
     ("log:\n  level: 'lineshaft=loud'\n", ":2:10: log.level is \"lineshaft=loud\", it must be a level or directives…"),
     ("amqp:\n  exchange_type: derict\n", ":2:18: amqp.exchange_type is \"derict\", it must be direct, fanout, topic…"),
     // What does not go together, or is not here.

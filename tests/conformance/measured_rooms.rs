@@ -12,7 +12,7 @@ use lineshaft::telemetry::stores::Stores as Calls;
 
 use crate::harness::START;
 use crate::make::*;
-use crate::room::{BackendRoom, BrokerRoom, FusedRoom, LedgerRoom, Room};
+use crate::room::{BrokerRoom, FusedRoom, LedgerRoom, Room};
 use crate::rooms::{Memory, Plain};
 use crate::support::faulty::{Faulty, Mode, Switch};
 
