@@ -178,8 +178,9 @@ impl Service {
             for ((at, claim), claimed) in places.into_iter().zip(claims).zip(claimed) {
                 match claimed {
                     Claimed::New if stores.fused.is_some() => {
-                        fresh.push(claim.sending.message.queue);
-                        answers[at] = Some(Ok(Sent { task: claim.sending.message.task, already: false }));
+                        let message = claim.sending.message;
+                        answers[at] = Some(Ok(Sent { task: message.task.clone(), already: false }));
+                        fresh.push(message);
                     }
                     Claimed::New => {
                         let names = claim.names();
@@ -194,7 +195,7 @@ impl Service {
                     Claimed::Held(holder) => held.push((at, claim, holder)),
                 }
             }
-            self.count_sent(fresh.iter());
+            self.note_sent(fresh.iter());
             if !steps.is_empty() {
                 self.inner.failpoints.reach(Point::SendClaimed).await;
                 self.carry_out(steps, now, &mut answers).await;
@@ -278,7 +279,7 @@ impl Service {
             to_write.iter().map(|(step, ..)| (step.sending.state.clone(), step.sending.message.clone())).collect();
         let (written, unsent) = if items.is_empty() { Default::default() } else { self.write_steps(&items, now).await };
         let fresh = to_write.iter().zip(&written).filter(|((step, ..), written)| step.is_new && written.is_ok());
-        self.count_sent(fresh.map(|((step, ..), _)| &step.sending.message.queue));
+        self.note_sent(fresh.map(|((step, ..), _)| &step.sending.message));
         let (mut back, mut stated) = (Vec::new(), Vec::new());
         for (i, ((step, claim, sent), written)) in to_write.into_iter().zip(written).enumerate() {
             match written {

@@ -15,7 +15,7 @@ use super::hands::InHand;
 use super::slots::{Queue, Reservation, SlotLimits};
 use super::traffic::Event;
 use super::types::{Granted, Outcome, Parting};
-use super::{Inner, outcome};
+use super::{Inner, outcome, trail};
 use crate::broker::{Delivery, Receipt, Settle, Want};
 use crate::clock::WallTime;
 use crate::error::StoreError;
@@ -297,6 +297,7 @@ async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: L
     let granted = granted(&lease, &candidate.opened, candidate.body.len());
     let (id, args_error) = (lease.id.clone(), candidate.opened.args_error.clone());
     let state = outcome::lease_state(&lease, &candidate.opened.signature, Status::Received, lease.at);
+    let (told, signature) = (lease.clone(), candidate.opened.signature.clone());
     let attachment = keep(inner, candidate, lease);
     if let Some(error) = args_error {
         // No worker could read these arguments: the task ends as it would at a Machinery worker, and costs nobody a slot.
@@ -308,6 +309,7 @@ async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: L
     queue.count(&attachment, inner.settings().weight_of(&queue.name));
     let is_offered = attachment.offer(granted);
     if is_offered {
+        trail::leased(&told, &signature);
         inner.states.push(crate::backend::StateWrite { state, keep: outcome::WAITING_KEPT });
     } else {
         // The worker left between reservation and offer; it never saw the lease.
@@ -365,7 +367,7 @@ async fn bury_poison(inner: &Inner, queue: &Queue, delivery: Delivery, why: Stri
     // Its sender may wait for it: if the id can be found, the task ends.
     let task = crate::wire::machinery::salvage_uuid(&delivery.body).map(TaskId::trusted);
     let why = format!("the body is no task: {why}");
-    tracing::warn!(queue = %queue.name, message = %message, %why, "a body was set aside");
+    tracing::warn!(queue = %queue.name, key = %message, %why, "a body was set aside");
     let dead = DeadTask {
         task: task.clone().unwrap_or_else(|| TaskId::trusted(message.as_str())),
         message,

@@ -10,13 +10,13 @@ use super::earlier::Earlier;
 use super::outcome::message_of;
 use super::traffic::{self, Tally};
 use super::types::{Sent, Submission};
-use super::{Service, claims, envelope};
+use super::{Service, claims, envelope, trail};
 use crate::backend::StateWrite;
 use crate::broker::NewTask;
 use crate::clock::WallTime;
 use crate::error::{Error, StoreError};
 use crate::failpoint::Point;
-use crate::task::{Body, MessageKey, QueueName, Signature, TaskId, TaskName, Timestamp};
+use crate::task::{Body, MessageKey, Signature, TaskId, TaskName, Timestamp};
 
 /// When a caller turned away by a full buffer may try again.
 const FULL_RETRY: Duration = Duration::from_millis(100);
@@ -139,14 +139,17 @@ impl Service {
             }
         };
         let written = items.iter().zip(&answers).filter(|(_, answer)| answer.is_ok());
-        self.count_sent(written.map(|((_, task), _)| &task.queue));
+        self.note_sent(written.map(|((_, task), _)| task));
         answers
     }
 
-    /// Counts what was sent.
-    pub(super) fn count_sent<'a>(&self, queues: impl Iterator<Item = &'a QueueName>) {
+    /// Counts and tells what was sent.
+    pub(super) fn note_sent<'a>(&self, tasks: impl Iterator<Item = &'a NewTask>) {
         let mut tally = Tally::default();
-        queues.for_each(|queue| tally.add(queue, traffic::Event::Sent));
+        for task in tasks {
+            tally.add(&task.queue, traffic::Event::Sent);
+            trail::sent(task);
+        }
         self.inner.traffic.add(tally, self.inner.clock.now());
     }
 

@@ -12,11 +12,12 @@ use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::Inner;
 use super::envelope;
+use super::hands::InHand;
 use super::outcome::Attempt;
 use super::traffic::{self, Tally};
 use super::types::{Event, Parting, Revoked};
+use super::{Inner, trail};
 use crate::broker::Settle;
 use crate::clock::Instant;
 use crate::error::StoreError;
@@ -153,6 +154,7 @@ async fn end_lost(inner: &Arc<Inner>, leases: Vec<Lease>) -> Result<(), StoreErr
             continue;
         }
         tally.add(&lease.queue, traffic::Event::Lost);
+        trail::lost(&lease);
         let mut lost = lease.lost.clone();
         lost.push(LostAttempt { attempt: lease.attempt, worker: lease.worker.clone(), at: now });
         let workers: std::collections::BTreeSet<&str> = lost.iter().map(|l| l.worker.as_str()).collect();
@@ -169,8 +171,17 @@ async fn end_lost(inner: &Arc<Inner>, leases: Vec<Lease>) -> Result<(), StoreErr
                 let settings = &inner.settings();
                 let attempt = Attempt { lease: &lease, signature: &opened.signature, now, settings };
                 let decision = attempt.bury(lost, body.unwrap_or_default());
-                tracing::warn!(task = %lease.task, name = %lease.name, "a task killed its workers; it is dead");
-                inner.decide_in(Some(&lease.queue), vec![decision]).await?;
+                tracing::warn!(
+                    task = %lease.task,
+                    name = %lease.name,
+                    attempt = lease.attempt,
+                    session = %lease.session,
+                    lease = %lease.id,
+                    "a task killed its workers; it is dead"
+                );
+                let known = InHand { opened: Some(opened), ..InHand::brought_back(lease.clone()) };
+                let known = HashMap::from([(lease.id.clone(), known)]);
+                inner.decide_known(Some(&lease.queue), vec![decision], &known).await?;
             }
             // Its broker has lost the message: nothing is left to bury or to run.
             _ => endings.push((lease.id, Ending::Lost { at: now })),

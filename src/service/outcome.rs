@@ -227,7 +227,7 @@ impl Attempt<'_> {
             Ok(callback) => callback,
             Err(why) => {
                 // Its sender wrote it unreadable; there is no id under which its end could be told.
-                tracing::warn!(task = %self.lease.task, position, %why, "a callback is no task and is not sent");
+                tracing::warn!(task = %self.lease.task, attempt = self.lease.attempt, session = %self.lease.session, position, %why, "a callback is no task and is not sent");
                 return;
             }
         };
