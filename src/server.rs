@@ -18,7 +18,9 @@ use crate::api::{self, Api, layer};
 use crate::clock::Clock;
 use crate::config::{Config, Embedded};
 use crate::failpoint::Failpoints;
+use crate::service::types::Settings;
 use crate::service::{Service, Stores};
+use crate::telemetry::spans::{self, Exporter};
 use crate::{backend, broker, fused, ledger};
 
 /// Connections that are still open this long after all work is done are cut: streams of health watchers never end.
@@ -56,6 +58,9 @@ pub enum ServerError {
     /// What reflection should serve cannot be read.
     #[error("reflection cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// Spans cannot be exported.
+    #[error("{0}")]
+    Telemetry(String),
     /// The transport failed.
     #[error("the server stopped: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -68,13 +73,14 @@ pub struct Server {
     listener: TcpListener,
     api: Api,
     config: Config,
+    exporter: Exporter,
 }
 
 impl Server {
     /// Listens on `config.server.listen` and starts a replica on `stores`.
     ///
     /// # Errors
-    /// [`ServerError::Listen`].
+    /// [`ServerError::Listen`], [`ServerError::Telemetry`].
     pub async fn bind(
         config: &Config,
         stores: Stores,
@@ -85,9 +91,11 @@ impl Server {
         let listen = |why| ServerError::Listen { addr, why };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
         let addr = listener.local_addr().map_err(listen)?;
-        let service = Service::start(stores, config.settings(), clock, failpoints);
+        let exporter = spans::start(&config.telemetry).map_err(ServerError::Telemetry)?;
+        let settings = Settings { spans: exporter.spans.clone(), ..config.settings() };
+        let service = Service::start(stores, settings, clock, failpoints);
         let api = Api { service, draining: CancellationToken::new(), bounds: config.bounds() };
-        Ok(Self { addr, listener, api, config: config.clone() })
+        Ok(Self { addr, listener, api, config: config.clone(), exporter })
     }
 
     /// The address in force, its port never 0.
@@ -107,7 +115,7 @@ impl Server {
     /// # Errors
     /// [`ServerError::Reflection`], [`ServerError::Transport`].
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
-        let Self { listener, api, config, .. } = self;
+        let Self { listener, api, config, exporter, .. } = self;
         let health = HealthReporter::new();
         tell(&health, ServingStatus::Serving).await;
         let (service, draining) = (api.service.clone(), api.draining.clone());
@@ -145,6 +153,7 @@ impl Server {
         } else {
             tracing::info!("cutting the connections that are still open");
         }
+        exporter.finish().await;
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ use crate::failpoint::Point;
 use crate::ledger::Standing;
 use crate::ledger::claim::{self, Claim, ClaimName, Claimed, Holder, Judged, KeyClaim, Sending};
 use crate::task::record::ArgsRecord;
-use crate::task::{Status, TaskId, TaskState};
+use crate::task::{Status, TRACEPARENT, TRACESTATE, TaskId, TaskState};
 
 /// How often a claim is made anew because the key went to another task meanwhile. Each round somebody got on.
 const ROUNDS_MAX: usize = 8;
@@ -87,7 +87,8 @@ fn digest(hash: &mut Sha256, task: &Submission) {
     part(queue.as_ref().map_or("", |queue| queue.as_str()).as_bytes());
     part(routing_key.as_bytes());
     part(&ArgsRecord::from(args.as_slice()).encode_to_vec());
-    for (key, json) in headers {
+    // A repeated send has a span of its own, and is the same send.
+    for (key, json) in headers.iter().filter(|(key, _)| !matches!(key.as_str(), TRACEPARENT | TRACESTATE)) {
         part(key.as_bytes());
         part(json.0.as_bytes());
     }

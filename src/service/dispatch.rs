@@ -22,6 +22,7 @@ use crate::error::StoreError;
 use crate::failpoint::Point;
 use crate::ledger::{Begun, DeadTask, Decision, Ending, Grant, Lease, Verdict};
 use crate::task::{FailureReason, LeaseId, MessageKey, Signature, Status, TaskId, TaskName};
+use crate::telemetry::spans::Spans;
 
 /// Most messages in one round of one group; `broker.batch_max` may be less.
 const ROUND_MAX: u64 = 256;
@@ -294,7 +295,8 @@ fn identify(delivery: &Delivery, signature: &Signature) -> MessageKey {
 
 /// `true`: the lease is on its way to a worker.
 async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: Lease) -> bool {
-    let granted = granted(&lease, &candidate.opened, candidate.body.len());
+    let settings = inner.settings();
+    let granted = granted(&lease, &candidate.opened, candidate.body.len(), &settings.spans);
     let (id, args_error) = (lease.id.clone(), candidate.opened.args_error.clone());
     let state = outcome::lease_state(&lease, &candidate.opened.signature, Status::Received, lease.at);
     let (told, signature) = (lease.clone(), candidate.opened.signature.clone());
@@ -306,10 +308,10 @@ async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: L
         inner.report_own(super::types::Report { id: None, lease: id, outcome });
         return false;
     }
-    queue.count(&attachment, inner.settings().weight_of(&queue.name));
+    queue.count(&attachment, settings.weight_of(&queue.name));
     let is_offered = attachment.offer(granted);
     if is_offered {
-        trail::leased(&told, &signature);
+        trail::leased(&told, &signature, &settings.spans);
         inner.states.push(crate::backend::StateWrite { state, keep: outcome::WAITING_KEPT });
     } else {
         // The worker left between reservation and offer; it never saw the lease.
@@ -335,7 +337,7 @@ fn keep(inner: &Inner, candidate: Candidate, lease: Lease) -> Arc<Attachment> {
 }
 
 /// A lease as it goes to a worker. `body_bytes` stands for its size.
-pub(super) fn granted(lease: &Lease, opened: &Opened, body_bytes: usize) -> Granted {
+pub(super) fn granted(lease: &Lease, opened: &Opened, body_bytes: usize, spans: &Spans) -> Granted {
     let generation = envelope::generation(&opened.signature);
     Granted {
         id: lease.id.clone(),
@@ -343,6 +345,7 @@ pub(super) fn granted(lease: &Lease, opened: &Opened, body_bytes: usize) -> Gran
         queue: lease.queue.clone(),
         signature: opened.signature.clone(),
         sent_at: (generation > 0).then_some(WallTime(generation)),
+        trace: trail::of_attempt(lease, &opened.signature, spans),
         bytes: body_bytes + 200,
     }
 }

@@ -146,9 +146,10 @@ impl Service {
     /// Counts and tells what was sent.
     pub(super) fn note_sent<'a>(&self, tasks: impl Iterator<Item = &'a NewTask>) {
         let mut tally = Tally::default();
+        let settings = self.inner.settings();
         for task in tasks {
             tally.add(&task.queue, traffic::Event::Sent);
-            trail::sent(task);
+            trail::sent(task, &settings.spans, self.inner.clock.wall());
         }
         self.inner.traffic.add(tally, self.inner.clock.now());
     }

@@ -94,7 +94,9 @@ impl Inner {
                 if verdict == Verdict::Recorded {
                     if let Some(hand) = hands.get(&reports[i].lease) {
                         self.traffic.count(&hand.lease.queue, traffic::Event::Released, 1, self.clock.now());
-                        hand.opened.iter().for_each(|opened| trail::released(&hand.lease, &opened.signature));
+                        hand.opened.iter().for_each(|opened| {
+                            trail::released(&hand.lease, &opened.signature, &self.settings().spans, now)
+                        });
                     }
                     self.return_released(&reports[i], hands.get(&reports[i].lease)).await;
                 } else {
@@ -145,6 +147,7 @@ impl Inner {
         };
         self.failpoints.reach(Point::SettleDecided).await;
         let fused = self.stores.fused.is_some();
+        let settings = self.settings();
         let mut mine = Vec::new();
         let mut elsewhere = Vec::new();
         let mut tally = Tally::default();
@@ -165,7 +168,7 @@ impl Inner {
             if *verdict == Verdict::Recorded
                 && let Some(hand) = hand.as_ref().filter(|hand| hand.opened.is_some()).or(known.get(&decision.lease))
             {
-                trail::ended(hand, &decision);
+                trail::ended(hand, &decision, &settings.spans);
             }
             let receipt = hand.and_then(|h| h.receipt);
             if *verdict == Verdict::Recorded {

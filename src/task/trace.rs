@@ -59,7 +59,8 @@ macro_rules! id {
                 Self(id)
             }
 
-            fn parse(text: &str) -> Option<Self> {
+            /// Reads small hexadecimal digits; `None`: it is no id.
+            pub fn parse(text: &str) -> Option<Self> {
                 let mut id = [0; $bytes];
                 if text.len() != 2 * $bytes {
                     return None;

@@ -1,4 +1,5 @@
-//! Logs: one line for each event, on standard error, for people or for programs.
+//! What a server tells of itself. Logs, here: one line for each event, on standard error, for people or for programs. `spans`:
+//! what happened to each task, for tracing systems.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -6,6 +7,8 @@ use std::sync::OnceLock;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
+
+pub mod spans;
 
 /// Replaces the filter of the running log.
 type Refilter = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
