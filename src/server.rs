@@ -18,8 +18,10 @@ use crate::api::{self, Api, layer};
 use crate::clock::Clock;
 use crate::config::{Config, Embedded};
 use crate::failpoint::Failpoints;
+use crate::service::types::Settings;
 use crate::service::{Service, Stores};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spans::{self, Exporter};
 use crate::{backend, broker, fused, ledger};
 
 /// Connections that are still open this long after all work is done are cut: streams of health watchers never end.
@@ -57,6 +59,9 @@ pub enum ServerError {
     /// What reflection should serve cannot be read.
     #[error("reflection cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// Spans cannot be exported.
+    #[error("{0}")]
+    Telemetry(String),
     /// The transport failed.
     #[error("the server stopped: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -70,6 +75,7 @@ pub struct Server {
     api: Api,
     config: Config,
     metrics: Option<Arc<Metrics>>,
+    exporter: Exporter,
     apart: Option<Apart>,
 }
 
@@ -105,7 +111,7 @@ impl Server {
     /// Listens on `config.server.listen` and starts a replica on `stores`.
     ///
     /// # Errors
-    /// [`ServerError::Listen`].
+    /// [`ServerError::Listen`], [`ServerError::Telemetry`].
     pub async fn bind(
         config: &Config,
         stores: Stores,
@@ -116,12 +122,14 @@ impl Server {
         let listen = |why| ServerError::Listen { addr, why };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
         let addr = listener.local_addr().map_err(listen)?;
+        let exporter = spans::start(&config.telemetry).map_err(ServerError::Telemetry)?;
+        let settings = Settings { spans: exporter.spans.clone(), ..config.settings() };
         let metrics = config.telemetry.metrics.then(|| Arc::new(Metrics::new(api::metrics::methods(), clock.wall())));
         let stores = match &metrics {
             Some(metrics) => measured(stores, metrics),
             None => stores,
         };
-        let service = Service::measured(stores, config.settings(), clock, failpoints, metrics.clone());
+        let service = Service::measured(stores, settings, clock, failpoints, metrics.clone());
         let mut scrapes = metrics.clone().map(|metrics| Scrapes::new(metrics, service.clone()));
         let mut apart = None;
         if let Some(addr) = config.telemetry.metrics_listen
@@ -130,7 +138,7 @@ impl Server {
             apart = Some(Apart::bind(addr, scrapes).await?);
         }
         let api = Api { service, draining: CancellationToken::new(), bounds: config.bounds(), scrapes };
-        Ok(Self { addr, listener, api, config: config.clone(), metrics, apart })
+        Ok(Self { addr, listener, api, config: config.clone(), metrics, apart, exporter })
     }
 
     /// The address of the page of metrics, if it has one of its own; its port is never 0.
@@ -155,7 +163,7 @@ impl Server {
     /// # Errors
     /// [`ServerError::Reflection`], [`ServerError::Transport`].
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
-        let Self { listener, api, config, metrics, apart, .. } = self;
+        let Self { listener, api, config, metrics, apart, exporter, .. } = self;
         let health = HealthReporter::new();
         tell(&health, ServingStatus::Serving).await;
         let (service, draining) = (api.service.clone(), api.draining.clone());
@@ -198,6 +206,7 @@ impl Server {
         } else {
             tracing::info!("cutting the connections that are still open");
         }
+        exporter.finish().await;
         Ok(())
     }
 }

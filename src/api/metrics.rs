@@ -67,6 +67,7 @@ impl Scrapes {
             are_more: read.are_more,
             sessions: attached.sessions,
             slots_free: attached.slots_free,
+            spans_dropped: self.service.settings().spans.dropped(),
         })
     }
 

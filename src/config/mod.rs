@@ -193,8 +193,8 @@ impl Config {
         self.limits.check()?;
         machinery::check(self)?;
         queues::check(self)?;
-        self.telemetry.check(&self.server)?;
-        self.log.check()
+        self.log.check()?;
+        self.telemetry.check(&self.server)
     }
 
     /// As the service takes it. To be called on what [`Config::check`] found good.
@@ -232,6 +232,7 @@ impl Config {
                 .iter()
                 .map(|(name, queue)| (QueueName::trusted(name.as_str()), queue.weight))
                 .collect(),
+            spans: base.spans,
         }
     }
 

@@ -15,13 +15,14 @@ use super::hands::InHand;
 use super::slots::{Queue, Reservation, SlotLimits};
 use super::traffic::{self, Event, Outcome as Ended, Time};
 use super::types::{Granted, Outcome, Parting};
-use super::{Inner, outcome};
+use super::{Inner, outcome, trail};
 use crate::broker::{Delivery, Receipt, Settle, Want};
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::failpoint::Point;
 use crate::ledger::{Begun, DeadTask, Decision, Ending, Grant, Lease, Verdict};
 use crate::task::{FailureReason, LeaseId, MessageKey, Signature, Status, TaskId, TaskName};
+use crate::telemetry::spans::Spans;
 
 /// Most messages in one round of one group; `broker.batch_max` may be less.
 const ROUND_MAX: u64 = 256;
@@ -303,9 +304,11 @@ fn identify(delivery: &Delivery, signature: &Signature) -> MessageKey {
 
 /// `true`: the lease is on its way to a worker.
 async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: Lease) -> bool {
-    let granted = granted(&lease, &candidate.opened, candidate.body.len());
+    let settings = inner.settings();
+    let granted = granted(&lease, &candidate.opened, candidate.body.len(), &settings.spans);
     let (id, args_error) = (lease.id.clone(), candidate.opened.args_error.clone());
     let state = outcome::lease_state(&lease, &candidate.opened.signature, Status::Received, lease.at);
+    let (told, signature) = (lease.clone(), candidate.opened.signature.clone());
     let attachment = keep(inner, candidate, lease);
     if let Some(error) = args_error {
         // No worker could read these arguments: the task ends as it would at a Machinery worker, and costs nobody a slot.
@@ -314,9 +317,10 @@ async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: L
         inner.report_own(super::types::Report { id: None, lease: id, outcome });
         return false;
     }
-    queue.count(&attachment, inner.settings().weight_of(&queue.name));
+    queue.count(&attachment, settings.weight_of(&queue.name));
     let is_offered = attachment.offer(granted);
     if is_offered {
+        trail::leased(&told, &signature, &settings.spans);
         inner.states.push(crate::backend::StateWrite { state, keep: outcome::WAITING_KEPT });
     } else {
         // The worker left between reservation and offer; it never saw the lease.
@@ -342,7 +346,7 @@ fn keep(inner: &Inner, candidate: Candidate, lease: Lease) -> Arc<Attachment> {
 }
 
 /// A lease as it goes to a worker. `body_bytes` stands for its size.
-pub(super) fn granted(lease: &Lease, opened: &Opened, body_bytes: usize) -> Granted {
+pub(super) fn granted(lease: &Lease, opened: &Opened, body_bytes: usize, spans: &Spans) -> Granted {
     let generation = envelope::generation(&opened.signature);
     Granted {
         id: lease.id.clone(),
@@ -350,6 +354,7 @@ pub(super) fn granted(lease: &Lease, opened: &Opened, body_bytes: usize) -> Gran
         queue: lease.queue.clone(),
         signature: opened.signature.clone(),
         sent_at: (generation > 0).then_some(WallTime(generation)),
+        trace: trail::of_attempt(lease, &opened.signature, spans),
         bytes: body_bytes + 200,
     }
 }
@@ -374,7 +379,7 @@ async fn bury_poison(inner: &Inner, queue: &Queue, delivery: Delivery, why: Stri
     // Its sender may wait for it: if the id can be found, the task ends.
     let task = crate::wire::machinery::salvage_uuid(&delivery.body).map(TaskId::trusted);
     let why = format!("the body is no task: {why}");
-    tracing::warn!(queue = %queue.name, message = %message, %why, "a body was set aside");
+    tracing::warn!(queue = %queue.name, key = %message, %why, "a body was set aside");
     let dead = DeadTask {
         task: task.clone().unwrap_or_else(|| TaskId::trusted(message.as_str())),
         message,

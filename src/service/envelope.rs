@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::task::{Headers, Signature};
+use crate::task::{Headers, Signature, SpanId};
 use crate::wire;
 
 /// Header: when the task was first accepted, unix ns. Names the sending; states of an older one never overwrite it.
@@ -16,6 +16,8 @@ const SENT: &str = "lineshaft-sent";
 const ATTEMPTS: &str = "lineshaft-attempts";
 /// Header: how long the final state is kept, milliseconds.
 const RETENTION: &str = "lineshaft-retention";
+/// Header: the span that sent the task, 16 hexadecimal digits, where its producer named one.
+const PARENT: &str = "lineshaft-parent";
 /// What the headers of ours begin with.
 pub(super) const OURS: &str = "lineshaft-";
 
@@ -68,6 +70,19 @@ pub fn result_retention(signature: &Signature) -> Option<Duration> {
 pub(super) fn retain_result(headers: &mut Headers, retention: Duration) {
     let millis = u64::try_from(retention.as_millis()).unwrap_or(u64::MAX);
     headers.insert(RETENTION.into(), crate::task::RawJson::string(&millis.to_string()));
+}
+
+/// Under what the task was sent.
+pub(super) fn parent(signature: &Signature) -> Option<SpanId> {
+    SpanId::parse(&signature.headers.as_ref()?.get(PARENT)?.as_string()?)
+}
+
+/// Says under what the task is sent.
+pub(super) fn mark_parent(headers: &mut Headers, parent: Option<SpanId>) {
+    match parent {
+        Some(parent) => drop(headers.insert(PARENT.into(), crate::task::RawJson::string(&parent.to_string()))),
+        None => drop(headers.remove(PARENT)),
+    }
 }
 
 /// Marks a task as sent at `generation`, with `attempts` made so far.

@@ -10,6 +10,7 @@
 //! - `dead`: tasks set aside, and what becomes of them.
 //! - `cancel`: ending tasks that nobody wants any more. `nobody`: granting what is only to be ended.
 //! - `queues`, `pauses`, `traffic`, `purge`: queues, how much happens in them, stopping and emptying them.
+//! - `trail`: what a task went through, told to the log.
 //! - `states`, `watch`: states on their way, and waiting for them. `inspect`, `tasks`: looking. `backup`: copying the store.
 
 use std::collections::{HashMap, HashSet};
@@ -47,6 +48,7 @@ mod slots;
 mod states;
 pub mod tasks;
 mod traffic;
+mod trail;
 pub mod types;
 mod unary;
 mod watch;

@@ -13,7 +13,7 @@ use super::hands::InHand;
 use super::outcome::{Attempt, End, WAITING_KEPT, digest, judge, waiting_again};
 use super::traffic::{self, Event, Tally, Time};
 use super::types::{Outcome, Report};
-use super::{Inner, Service};
+use super::{Inner, Service, trail};
 use crate::backend::StateWrite;
 use crate::broker::{NewTask, Receipt, Settle};
 use crate::clock::WallTime;
@@ -94,6 +94,9 @@ impl Inner {
                 if verdict == Verdict::Recorded {
                     if let Some(hand) = hands.get(&reports[i].lease) {
                         self.traffic.count(&hand.lease.queue, Event::Released, 1, self.clock.now());
+                        hand.opened.iter().for_each(|opened| {
+                            trail::released(&hand.lease, &opened.signature, &self.settings().spans, now)
+                        });
                     }
                     self.return_released(&reports[i], hands.get(&reports[i].lease)).await;
                 } else {
@@ -102,7 +105,7 @@ impl Inner {
             }
         }
         if !decisions.is_empty() {
-            let answers = self.decide(decisions).await?;
+            let answers = self.decide_known(None, decisions, &hands).await?;
             for (i, verdict) in deciding.into_iter().zip(answers) {
                 verdicts[i] = verdict;
             }
@@ -119,7 +122,17 @@ impl Inner {
     pub(super) async fn decide_in(
         self: &Arc<Self>,
         queue: Option<&QueueName>,
+        decisions: Vec<Decision>,
+    ) -> Result<Vec<Verdict>, StoreError> {
+        self.decide_known(queue, decisions, &HashMap::new()).await
+    }
+
+    /// As [`Inner::decide_in`]; `known` is what was found out about leases that are perhaps not in hand.
+    pub(super) async fn decide_known(
+        self: &Arc<Self>,
+        queue: Option<&QueueName>,
         mut decisions: Vec<Decision>,
+        known: &HashMap<LeaseId, InHand>,
     ) -> Result<Vec<Verdict>, StoreError> {
         if self.stores.fused.is_none() {
             // A message may come once more: not acknowledged, or published again for a claim that is not known to be published.
@@ -134,6 +147,7 @@ impl Inner {
         };
         self.failpoints.reach(Point::SettleDecided).await;
         let fused = self.stores.fused.is_some();
+        let settings = self.settings();
         let mut mine = Vec::new();
         let mut elsewhere = Vec::new();
         let mut tally = Tally::default();
@@ -159,6 +173,11 @@ impl Inner {
                     let time = (hand.lease.name.clone(), hand.lease.at.until(decision.at));
                     runs.entry(hand.lease.queue.clone()).or_default().push(time);
                 }
+            }
+            if *verdict == Verdict::Recorded
+                && let Some(hand) = hand.as_ref().filter(|hand| hand.opened.is_some()).or(known.get(&decision.lease))
+            {
+                trail::ended(hand, &decision, &settings.spans);
             }
             let receipt = hand.and_then(|h| h.receipt);
             if *verdict == Verdict::Recorded {
@@ -255,7 +274,15 @@ impl Inner {
             Some(over) => Duration::from_secs(1 << over.min(5)).min(RELEASE_PAUSE_MAX),
         };
         if !pause.is_zero() {
-            tracing::warn!(lease = %report.lease, releases, "a task is given back again and again without a start");
+            let lease = found.map(|hand| &hand.lease);
+            tracing::warn!(
+                task = lease.map(|lease| tracing::field::display(&lease.task)),
+                attempt = lease.map(|lease| lease.attempt),
+                session = lease.map(|lease| tracing::field::display(&lease.session)),
+                lease = %report.lease,
+                releases,
+                "a task is given back again and again without a start"
+            );
         }
         self.let_go(&report.lease, &Ending::Free { report: None }, pause.max(*delay)).await;
     }

@@ -35,6 +35,8 @@ pub struct Now {
     pub sessions: u64,
     /// Leases that they may still be offered.
     pub slots_free: u64,
+    /// Spans that were dropped since the start.
+    pub spans_dropped: u64,
 }
 
 /// A queue at a scrape.
@@ -78,6 +80,7 @@ impl Metrics {
         let mut samples = page.begin(&table::RELOADS);
         samples.count(&["applied"], reloads.applied());
         samples.count(&["refused"], reloads.refused());
+        page.one(&table::SPANS_DROPPED, now.spans_dropped as f64);
         page.begin(&table::BUILD).value(&[env!("CARGO_PKG_VERSION")], 1.0);
         page.one(&table::STARTED, self.began.0 as f64 / NANOS);
         process::tell(&mut page);

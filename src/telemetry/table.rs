@@ -99,6 +99,8 @@ metrics! {
         "gRPC calls that have ended, by method and status code.";
     RELOADS: Counter "lineshaft_config_reloads_total" ["result"]
         "Configuration files read again: put in force, or refused.";
+    SPANS_DROPPED: Counter "lineshaft_spans_dropped_total" []
+        "Spans dropped because the collector of traces did not take them in time.";
     BUILD: Gauge "lineshaft_build_info" ["version"]
         "Always 1; the version of this server is in its label.";
     STARTED: Gauge "process_start_time_seconds" []

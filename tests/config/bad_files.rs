@@ -57,7 +57,13 @@ const TABLE: &[(&str, &str)] = &[
     ("server:\n  insecure: maybe\n", ":2:13: server.insecure: must be true or false"),
     ("server:\n  listen: localhost\n", ":2:11: server.listen: must be an address and a port, as 127.0.0.1:7340"),
     ("server:\n  data_dir: 3\n", ":2:13: server.data_dir: must be a path"),
-    ("log:\n  format: xml\n", ":2:11: log.format: must be one of text, json"),
+    ("log:\n  format: xml\n", ":2:11: log.format: must be one of auto, pretty, text, json"),
+    ("telemetry:\n  sample_ratio: often\n", ":2:17: telemetry.sample_ratio: must be a number, as 0.25"),
+    ("telemetry:\n  sample_ratio: 1.5\n", ":2:17: telemetry.sample_ratio is 1.5, it must be 0 to 1"),
+    (
+        "telemetry:\n  otlp_endpoint: https://h:4317\n",
+        ":2:18: telemetry.otlp_endpoint must begin with http://: this version has no TLS",
+    ),
     ("amqp:\n  auto_delete: 2\n", ":2:16: amqp.auto_delete: must be true or false"),
     (
         "amqp:\n  queue_binding_args: [a]\n",

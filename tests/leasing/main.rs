@@ -29,3 +29,4 @@ mod queues;
 mod retries;
 mod sending;
 mod sessions;
+mod traces;

@@ -22,9 +22,9 @@ mapfile -t core_tests < <(cargo metadata --no-deps --format-version 1 --locked |
 core_parallel=() core_serial=()
 for core_test in "${core_tests[@]}"; do
     case $core_test in
-    # A suite of its own.
-    operations*) ;;
     fault*) core_serial+=(--test "$core_test") ;;
+    # A suite of its own.
+    operations) ;;
     *) core_parallel+=(--test "$core_test") ;;
     esac
 done

@@ -1,11 +1,12 @@
 # shellcheck shell=bash
-# What a server tells to those who watch it.
+# The server as those who operate it see it: what a tracing system has of its tasks, and what Prometheus has of its counts.
+#
+# LINESHAFT_TEST_PROFILE=dev builds without optimisation, which is enough here and faster.
 
-prepare promtool
+prepare promtool jaeger
 
-step "cargo build" cargo build --release --locked
-
-# Without it the tests read the page themselves, and say that nobody else did.
+step "cargo build" cargo build --profile "${LINESHAFT_TEST_PROFILE:-release}" --locked --bin lineshaft
+# Without it the tests read the page of metrics themselves, and say that nobody else did.
 if need promtool; then
     LINESHAFT_TEST_PROMTOOL=$(promtool_path)
     export LINESHAFT_TEST_PROMTOOL
@@ -15,4 +16,9 @@ if need promtool; then
 else
     skip "promtool" "it is not here, and getting it takes apt-get" 3
 fi
-rust_tests "what a server tells" cargo test --release --workspace --locked --no-fail-fast --test operations
+if need jaeger; then
+    export LINESHAFT_TEST_JAEGER=$JAEGER
+else
+    failed "jaeger" "it cannot be built; it takes go"
+fi
+rust_tests "operations" cargo test --profile "${LINESHAFT_TEST_PROFILE:-release}" --locked --test operations -- --test-threads=1
