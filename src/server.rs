@@ -7,18 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use crate::api::metrics::Scrapes;
 use crate::api::{self, Api, layer};
 use crate::clock::Clock;
 use crate::config::{Config, Embedded};
 use crate::failpoint::Failpoints;
+use crate::service::types::Settings;
 use crate::service::{Service, Stores};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::spans::{self, Exporter};
 use crate::{backend, broker, fused, ledger};
 
 /// Connections that are still open this long after all work is done are cut: streams of health watchers never end.
@@ -56,6 +59,9 @@ pub enum ServerError {
     /// What reflection should serve cannot be read.
     #[error("reflection cannot be served: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// Spans cannot be exported.
+    #[error("{0}")]
+    Telemetry(String),
     /// The transport failed.
     #[error("the server stopped: {0}")]
     Transport(#[from] tonic::transport::Error),
@@ -68,13 +74,44 @@ pub struct Server {
     listener: TcpListener,
     api: Api,
     config: Config,
+    metrics: Option<Arc<Metrics>>,
+    exporter: Exporter,
+    apart: Option<Apart>,
+}
+
+/// A port for the page of metrics alone.
+#[derive(Debug)]
+struct Apart {
+    addr: SocketAddr,
+    listener: TcpListener,
+    scrapes: Scrapes,
+}
+
+impl Apart {
+    async fn bind(addr: SocketAddr, scrapes: Scrapes) -> Result<Self, ServerError> {
+        let listen = |why| ServerError::Listen { addr, why };
+        let listener = TcpListener::bind(addr).await.map_err(listen)?;
+        let addr = listener.local_addr().map_err(listen)?;
+        tracing::info!(%addr, "the metrics have a port of their own");
+        Ok(Self { addr, listener, scrapes })
+    }
+
+    /// Answers until `closing`; never ends by itself.
+    async fn run(self, closing: CancellationToken) -> Result<(), tonic::transport::Error> {
+        tonic::transport::Server::builder()
+            .accept_http1(true)
+            .http2_max_header_list_size(HEADER_BYTES_MAX)
+            .add_routes(self.scrapes.routes())
+            .serve_with_incoming_shutdown(TcpIncoming::from(self.listener), closing.cancelled_owned())
+            .await
+    }
 }
 
 impl Server {
     /// Listens on `config.server.listen` and starts a replica on `stores`.
     ///
     /// # Errors
-    /// [`ServerError::Listen`].
+    /// [`ServerError::Listen`], [`ServerError::Telemetry`].
     pub async fn bind(
         config: &Config,
         stores: Stores,
@@ -85,9 +122,28 @@ impl Server {
         let listen = |why| ServerError::Listen { addr, why };
         let listener = TcpListener::bind(addr).await.map_err(listen)?;
         let addr = listener.local_addr().map_err(listen)?;
-        let service = Service::start(stores, config.settings(), clock, failpoints);
-        let api = Api { service, draining: CancellationToken::new(), bounds: config.bounds() };
-        Ok(Self { addr, listener, api, config: config.clone() })
+        let exporter = spans::start(&config.telemetry).map_err(ServerError::Telemetry)?;
+        let settings = Settings { spans: exporter.spans.clone(), ..config.settings() };
+        let metrics = config.telemetry.metrics.then(|| Arc::new(Metrics::new(api::metrics::methods(), clock.wall())));
+        let stores = match &metrics {
+            Some(metrics) => measured(stores, metrics),
+            None => stores,
+        };
+        let service = Service::measured(stores, settings, clock, failpoints, metrics.clone());
+        let mut scrapes = metrics.clone().map(|metrics| Scrapes::new(metrics, service.clone()));
+        let mut apart = None;
+        if let Some(addr) = config.telemetry.metrics_listen
+            && let Some(scrapes) = scrapes.take()
+        {
+            apart = Some(Apart::bind(addr, scrapes).await?);
+        }
+        let api = Api { service, draining: CancellationToken::new(), bounds: config.bounds(), scrapes };
+        Ok(Self { addr, listener, api, config: config.clone(), metrics, apart, exporter })
+    }
+
+    /// The address of the page of metrics, if it has one of its own; its port is never 0.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.apart.as_ref().map(|apart| apart.addr)
     }
 
     /// The address in force, its port never 0.
@@ -107,12 +163,12 @@ impl Server {
     /// # Errors
     /// [`ServerError::Reflection`], [`ServerError::Transport`].
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
-        let Self { listener, api, config, .. } = self;
+        let Self { listener, api, config, metrics, apart, exporter, .. } = self;
         let health = HealthReporter::new();
         tell(&health, ServingStatus::Serving).await;
         let (service, draining) = (api.service.clone(), api.draining.clone());
         let routes = routes(api, &health)?;
-        let (close, closing) = oneshot::channel::<()>();
+        let close = CancellationToken::new();
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let serving = tonic::transport::Server::builder()
             .accept_http1(true)
@@ -122,11 +178,17 @@ impl Server {
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
             .max_concurrent_streams(config.server.connection_streams_max)
             .http2_max_header_list_size(HEADER_BYTES_MAX)
-            .layer(layer::Details { message_bytes_max: config.limits.message_bytes_max })
+            .layer(layer::Details { message_bytes_max: config.limits.message_bytes_max, metrics })
             .add_routes(routes)
-            // A sender that is gone is a `run` that was dropped: there is nothing left to close.
-            .serve_with_incoming_shutdown(incoming, async { drop(closing.await) });
-        let mut serving = pin!(serving);
+            .serve_with_incoming_shutdown(incoming, close.clone().cancelled_owned());
+        let closing = close.clone();
+        let aside = async {
+            match apart {
+                Some(apart) => apart.run(closing).await,
+                None => Ok(()),
+            }
+        };
+        let mut serving = pin!(async { tokio::try_join!(serving, aside).map(drop) });
         tokio::select! {
             end = &mut serving => return Ok(end?),
             () = shutdown => {}
@@ -138,13 +200,13 @@ impl Server {
             end = &mut serving => return Ok(end?),
             () = service.drain() => {}
         }
-        // The other end is `serving`, which lives until below.
-        let _ = close.send(());
+        close.cancel();
         if let Ok(end) = tokio::time::timeout(CLOSE_MAX, serving).await {
             end?;
         } else {
             tracing::info!("cutting the connections that are still open");
         }
+        exporter.finish().await;
         Ok(())
     }
 }
@@ -170,6 +232,17 @@ fn routes(api: Api, health: &HealthReporter) -> Result<Routes, ServerError> {
         .add_service(tonic_health::pb::health_server::HealthServer::new(health))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))
+}
+
+/// The same stores, their calls counted in `metrics`.
+pub fn measured(stores: Stores, metrics: &Metrics) -> Stores {
+    let name = stores.ledger.name();
+    Stores {
+        broker: metrics.stores.broker(stores.broker),
+        ledger: metrics.stores.ledger(stores.ledger),
+        backend: metrics.stores.backend(stores.backend),
+        fused: stores.fused.map(|fused| metrics.stores.fused(fused, name)),
+    }
 }
 
 /// New stores in memory, as one, for servers of which nothing has to outlive the process. They take as much memory as what

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 
+use super::metrics::Scrapes;
 use super::status;
 
 const ABOUT: &str = concat!(
@@ -17,15 +18,20 @@ const ABOUT: &str = concat!(
     "  grpcurl -plaintext HOST:PORT list\n",
     "  grpcurl -plaintext HOST:PORT describe lineshaft.v1.TaskService\n\n",
     "GET /healthz answers 200 while this server takes work, 503 while it stops.\n",
+    "GET /metrics answers what it counts, unless that has a port of its own or is switched off.\n",
 );
 
-/// `/`, `/healthz`, and an answer for every path that belongs to no service.
-pub(super) fn router(draining: CancellationToken) -> Router {
+/// `/`, `/healthz`, `/metrics` if it is here, and an answer for every path that belongs to no service.
+pub(super) fn router(draining: CancellationToken, scrapes: Option<Scrapes>) -> Router {
     let health = move || {
         let draining = draining.is_cancelled();
         async move { if draining { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ok\n") } }
     };
-    Router::new().route("/", get(async || ABOUT)).route("/healthz", get(health)).fallback(unknown)
+    let pages = Router::new().route("/", get(async || ABOUT)).route("/healthz", get(health)).fallback(unknown);
+    match scrapes {
+        Some(scrapes) => pages.merge(scrapes.router()),
+        None => pages,
+    }
 }
 
 async fn unknown(request: Request) -> Response {

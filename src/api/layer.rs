@@ -1,9 +1,11 @@
 //! The outermost layer: whatever status leaves the server, also one that tonic or a service of its family made, has an
-//! `ErrorInfo`; and the caller's deadline is kept here, where its end can be told with a reason.
+//! `ErrorInfo`; the caller's deadline is kept here, where its end can be told with a reason; and calls are counted by the
+//! status that leaves.
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,7 +15,9 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 
+use super::counted::Call;
 use super::{http::is_grpc, status};
+use crate::telemetry::metrics::Metrics;
 
 const TIMEOUT: &str = "grpc-timeout";
 
@@ -26,13 +30,15 @@ const EARLIER: Duration = Duration::from_millis(3);
 pub struct Details {
     /// Named where a message was refused for its size, bytes.
     pub message_bytes_max: usize,
+    /// Where calls are counted, if anybody asks for that.
+    pub metrics: Option<Arc<Metrics>>,
 }
 
 impl<S> Layer<S> for Details {
     type Service = Detailed<S>;
 
     fn layer(&self, inner: S) -> Detailed<S> {
-        Detailed { inner, message_bytes_max: self.message_bytes_max }
+        Detailed { inner, message_bytes_max: self.message_bytes_max, metrics: self.metrics.clone() }
     }
 }
 
@@ -41,6 +47,7 @@ impl<S> Layer<S> for Details {
 pub struct Detailed<S> {
     inner: S,
     message_bytes_max: usize,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl<S> Service<Request<Body>> for Detailed<S>
@@ -64,6 +71,7 @@ where
         let max = self.message_bytes_max;
         // Cheap: the parts of a path are shared.
         let uri = request.uri().clone();
+        let mut counted = Call::of(self.metrics.as_ref().map(|metrics| metrics.calls.method(uri.path())));
         let answer = self.inner.call(request);
         Box::pin(async move {
             let response = match deadline {
@@ -75,12 +83,14 @@ where
             };
             let (mut parts, body) = response.into_parts();
             if complete(&mut parts.headers, uri.path(), max) {
+                counted.ended(&parts.headers);
                 return Ok(Response::from_parts(parts, body));
             }
             // The status comes in the trailers.
             let body = body.map_frame(move |mut frame| {
                 if let Some(trailers) = frame.trailers_mut() {
                     complete(trailers, uri.path(), max);
+                    counted.ended(trailers);
                 }
                 frame
             });
@@ -176,7 +186,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_callers_deadline_is_told_with_a_reason_and_before_tonic_tells_it_without() {
-        let mut service = Details { message_bytes_max: 1 }.layer(Never);
+        let mut service = Details { message_bytes_max: 1, metrics: None }.layer(Never);
         let request = Request::builder()
             .header("content-type", "application/grpc")
             .header(TIMEOUT, "100m")

@@ -15,8 +15,10 @@ use crate::service::Service;
 
 pub mod codec;
 mod convert;
+mod counted;
 mod http;
 pub mod layer;
+pub mod metrics;
 mod queue;
 mod server;
 pub mod status;
@@ -52,6 +54,8 @@ pub struct Api {
     pub draining: CancellationToken,
     /// Bounds of the worker's stream.
     pub bounds: Bounds,
+    /// The page of metrics, if it is on this port.
+    pub scrapes: Option<metrics::Scrapes>,
 }
 
 impl Api {
@@ -63,7 +67,7 @@ impl Api {
         };
         const GZIP: CompressionEncoding = CompressionEncoding::Gzip;
         let max = self.service.settings().message_bytes_max;
-        Routes::from(http::router(self.draining.clone()))
+        Routes::from(http::router(self.draining.clone(), self.scrapes.clone()))
             .add_service(
                 TaskServiceServer::new(self.clone())
                     .accept_compressed(GZIP)

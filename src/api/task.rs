@@ -7,6 +7,7 @@ use futures::{Stream, stream};
 use prost::Message;
 use tonic::{Request, Response, Status, async_trait};
 
+use super::convert::trace::Caller;
 use super::convert::{limit, listed, page, state, task, time};
 use super::generated::task_service_server::TaskService;
 use super::proto::*;
@@ -32,14 +33,17 @@ fn id(text: &str) -> Result<TaskId, Error> {
 #[async_trait]
 impl TaskService for Api {
     async fn send_task(&self, request: Request<SendTaskRequest>) -> Result<Response<SendTaskResponse>, Status> {
+        let caller = Caller::of(request.metadata());
         let given = request.into_inner().task.ok_or_else(|| Error::invalid("task", "is required"))?;
         let within = |e: Error| e.within("task");
-        let submission = task::submission(given, &self.service.settings()).map_err(within)?;
+        let mut submission = task::submission(given, &self.service.settings()).map_err(within)?;
+        caller.give(&mut submission.headers);
         let sent = only(self.service.submit(vec![submission]).await)?.map_err(within)?;
         answer(SendTaskResponse { task_id: sent.task.to_string(), already_sent: sent.already })
     }
 
     async fn send_tasks(&self, request: Request<SendTasksRequest>) -> Result<Response<SendTasksResponse>, Status> {
+        let caller = Caller::of(request.metadata());
         let given = request.into_inner().tasks;
         let settings = &self.service.settings();
         limit::count("tasks", given.len(), settings.batch_max, "tasks")?;
@@ -50,7 +54,13 @@ impl TaskService for Api {
         let mut good = Vec::with_capacity(given.len());
         let refused: Vec<Option<Error>> = given
             .into_iter()
-            .map(|given| task::submission(given, settings).map(|submission| good.push(submission)).err())
+            .map(|given| {
+                let accepted = task::submission(given, settings).map(|mut submission| {
+                    caller.give(&mut submission.headers);
+                    good.push(submission);
+                });
+                accepted.err()
+            })
             .collect();
         let mut answers = if good.is_empty() { Vec::new() } else { self.service.submit(good).await }.into_iter();
         let missing = || Err(Error::Invariant("an item of a batch has no answer".to_owned()));

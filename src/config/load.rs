@@ -166,8 +166,13 @@ fn is_service_link(key: &str) -> bool {
 /// defaults is read as one, so that a directory may be called `123`.
 fn value(section: &str, key: &str, text: &str) -> Value {
     let plain = |text: &str| Value::String(Tag::Default, text.to_owned());
-    if matches!((section, key), ("server", "listen" | "data_dir") | ("log", _)) {
-        return plain(text);
+    match (section, key) {
+        ("server", "listen" | "data_dir") | ("log", _) | ("telemetry", "otlp_endpoint" | "service_name") => {
+            return plain(text);
+        }
+        // The one number that is not whole. What is none is refused for its type.
+        ("telemetry", "sample_ratio") => return text.parse::<f64>().map_or_else(|_| plain(text), Value::from),
+        _ => {}
     }
     match (text.parse::<u64>(), text.parse::<bool>()) {
         (Ok(number), _) => Value::from(number),
@@ -231,6 +236,7 @@ fn people(expected: &str) -> String {
     match expected {
         "u32" => format!("a whole number from 0 to {}", u32::MAX),
         "u64" | "usize" => "a whole number, 0 or more".to_owned(),
+        "f64" => "a number, as 0.25".to_owned(),
         "bool" | "a boolean" => "true or false".to_owned(),
         "string" | "a string" => "a text; put it in quotes".to_owned(),
         "path string" => "a path".to_owned(),
@@ -391,6 +397,22 @@ mod tests {
         assert_eq!(text, "LINESHAFT_LIMITS_HEADERS_MAX: limits.headers_max is 10001, it must be 0 to 10000");
         let text = told(&[("NO_UNIX_SIGNALS", "maybe")]);
         assert_eq!(text, "NO_UNIX_SIGNALS: no_unix_signals: must be true or false");
+    }
+
+    #[test]
+    fn a_ratio_is_read_from_a_variable_as_a_number_that_need_not_be_whole() {
+        let ratio = |text| {
+            Ok::<_, ConfigError>(
+                from("", &[("LINESHAFT_TELEMETRY_SAMPLE_RATIO", text)], &[])?.config.telemetry.sample_ratio,
+            )
+        };
+        assert_eq!((ratio("0.25").unwrap(), ratio("1").unwrap(), ratio("0").unwrap()), (0.25, 1.0, 0.0));
+        for bad in ["-1", "1.01", "NaN", "inf", "often"] {
+            let told = ratio(bad).unwrap_err().to_string();
+            assert!(told.starts_with("LINESHAFT_TELEMETRY_SAMPLE_RATIO: telemetry.sample_ratio"), "{told}");
+        }
+        let named = from("", &[("LINESHAFT_TELEMETRY_SERVICE_NAME", "123")], &[]).unwrap();
+        assert_eq!(named.config.telemetry.service_name, "123");
     }
 
     #[test]

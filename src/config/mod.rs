@@ -3,7 +3,7 @@
 //!
 //! At the top stand the keys of a Machinery `config.yml`, with its names and its variables, so that such a file starts
 //! this server too; its sections `amqp`, `redis`, `sqs` and `dynamodb` are kept for when this server runs on such stores.
-//! Beside them stand our sections: `server`, `leases`, `limits`, `queues`, `log`. A variable of ours is the section and the key:
+//! Beside them stand our sections: `server`, `leases`, `limits`, `queues`, `log`, `telemetry`. A variable of ours is the section and the key:
 //! `LINESHAFT_LEASES_LOST_MAX`.
 //!
 //! Differences from Machinery: the whole file is read, not its first 1,000 bytes; a key that nobody knows is refused; loading
@@ -22,6 +22,7 @@ mod secret;
 mod server;
 mod span;
 mod stores;
+mod telemetry;
 mod yaml;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ pub use queues::Queue;
 pub use server::Server;
 pub use span::Span;
 pub use stores::{Embedded, combination};
+pub use telemetry::Telemetry;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -87,6 +89,8 @@ pub struct Config {
     pub queues: BTreeMap<String, Queue>,
     /// What is logged, and how. Since 0.1.
     pub log: Log,
+    /// What is told to those who watch the server. Since 0.1.
+    pub telemetry: Telemetry,
 }
 
 /// A configuration that cannot be used.
@@ -189,7 +193,8 @@ impl Config {
         self.limits.check()?;
         machinery::check(self)?;
         queues::check(self)?;
-        self.log.check()
+        self.log.check()?;
+        self.telemetry.check(&self.server)
     }
 
     /// As the service takes it. To be called on what [`Config::check`] found good.
@@ -227,6 +232,7 @@ impl Config {
                 .iter()
                 .map(|(name, queue)| (QueueName::trusted(name.as_str()), queue.weight))
                 .collect(),
+            spans: base.spans,
         }
     }
 

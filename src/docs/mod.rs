@@ -11,6 +11,12 @@ pub mod cli {}
 #[doc = include_str!("configuration.md")]
 pub mod configuration {}
 
+#[doc = include_str!("metrics.md")]
+pub mod metrics {}
+
+#[doc = include_str!("tracing.md")]
+pub mod tracing {}
+
 /// Decisions that are expensive to undo, or asked about twice: one page each.
 pub mod adr {
     #[doc = include_str!("adr/0001-seams.md")]
@@ -31,6 +37,8 @@ pub mod adr {
     pub mod adr_0008_task_ids_in_order_of_time {}
     #[doc = include_str!("adr/0009-backup-as-records.md")]
     pub mod adr_0009_backup_as_records {}
+    #[doc = include_str!("adr/0010-traces-over-otlp.md")]
+    pub mod adr_0010_traces_over_otlp {}
 }
 
 // The README's Rust is compiled, so that what a stranger copies works.

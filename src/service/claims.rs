@@ -9,6 +9,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::Service;
+use super::traffic::Event;
 use super::types::{Idempotency, KEY_KEPT_MAX, Sent, Submission, Until};
 use crate::clock::WallTime;
 use crate::error::{Error, StoreError};
@@ -16,7 +17,7 @@ use crate::failpoint::Point;
 use crate::ledger::Standing;
 use crate::ledger::claim::{self, Claim, ClaimName, Claimed, Holder, Judged, KeyClaim, Sending};
 use crate::task::record::ArgsRecord;
-use crate::task::{Status, TaskId, TaskState};
+use crate::task::{QueueName, Status, TRACEPARENT, TRACESTATE, TaskId, TaskState};
 
 /// How often a claim is made anew because the key went to another task meanwhile. Each round somebody got on.
 const ROUNDS_MAX: usize = 8;
@@ -87,7 +88,8 @@ fn digest(hash: &mut Sha256, task: &Submission) {
     part(queue.as_ref().map_or("", |queue| queue.as_str()).as_bytes());
     part(routing_key.as_bytes());
     part(&ArgsRecord::from(args.as_slice()).encode_to_vec());
-    for (key, json) in headers {
+    // A repeated send has a span of its own, and is the same send.
+    for (key, json) in headers.iter().filter(|(key, _)| !matches!(key.as_str(), TRACEPARENT | TRACESTATE)) {
         part(key.as_bytes());
         part(json.0.as_bytes());
     }
@@ -162,6 +164,10 @@ impl Service {
         let stores = &self.inner.stores;
         let mut answers: Vec<Option<Result<Sent, Error>>> = claims.iter().map(|_| None).collect();
         let mut places: Vec<usize> = (0..claims.len()).collect();
+        let queues: Vec<QueueName> = match self.inner.traffic.is_measured() {
+            true => claims.iter().map(|claim| claim.sending.message.queue.clone()).collect(),
+            false => Vec::new(),
+        };
         let mut claims = claims;
         for _ in 0..ROUNDS_MAX {
             let claimed = match &stores.fused {
@@ -181,8 +187,9 @@ impl Service {
             for ((at, claim), claimed) in places.into_iter().zip(claims).zip(claimed) {
                 match claimed {
                     Claimed::New if stores.fused.is_some() => {
-                        fresh.push(claim.sending.message.queue);
-                        answers[at] = Some(Ok(Sent { task: claim.sending.message.task, already: false }));
+                        let message = claim.sending.message;
+                        answers[at] = Some(Ok(Sent { task: message.task.clone(), already: false }));
+                        fresh.push(message);
                     }
                     Claimed::New => {
                         let names = claim.names();
@@ -197,7 +204,7 @@ impl Service {
                     Claimed::Held(holder) => held.push((at, claim, holder)),
                 }
             }
-            self.count_sent(fresh.iter());
+            self.note_sent(fresh.iter());
             if !steps.is_empty() {
                 self.inner.failpoints.reach(Point::SendClaimed).await;
                 self.carry_out(steps, now, &mut answers).await;
@@ -207,6 +214,9 @@ impl Service {
                 break;
             }
         }
+        let is_known = |answer: &Option<Result<Sent, Error>>| matches!(answer, Some(Ok(sent)) if sent.already);
+        let known = queues.iter().zip(&answers).filter(|(_, answer)| is_known(answer));
+        self.count_each(known.map(|(queue, _)| queue), Event::SentBefore);
         let contested = || {
             let why = "the idempotency key went to another task each time".to_owned();
             Err(StoreError::Unavailable { store: stores.ledger.name(), why }.into())
@@ -280,7 +290,7 @@ impl Service {
         let items: Vec<Sending> = to_write.iter().map(|(step, ..)| step.sending.clone()).collect();
         let (written, unsent) = if items.is_empty() { Default::default() } else { self.write_steps(&items, now).await };
         let fresh = to_write.iter().zip(&written).filter(|((step, ..), written)| step.is_new && written.is_ok());
-        self.count_sent(fresh.map(|((step, ..), _)| &step.sending.message.queue));
+        self.note_sent(fresh.map(|((step, ..), _)| &step.sending.message));
         let (mut back, mut stated) = (Vec::new(), Vec::new());
         for (i, ((step, claim, sent), written)) in to_write.into_iter().zip(written).enumerate() {
             match written {

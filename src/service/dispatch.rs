@@ -13,15 +13,16 @@ use super::attachment::Attachment;
 use super::envelope::{self, Opened};
 use super::hands::InHand;
 use super::slots::{Queue, Reservation, SlotLimits};
-use super::traffic::Event;
+use super::traffic::{self, Event, Outcome as Ended, Time};
 use super::types::{Granted, Outcome, Parting};
-use super::{Inner, lifetimes, outcome};
+use super::{Inner, lifetimes, outcome, trail};
 use crate::broker::{Delivery, Receipt, Settle, Want};
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::failpoint::Point;
 use crate::ledger::{Begun, DeadTask, Decision, Ending, Grant, Lease, Verdict};
 use crate::task::{FailureReason, LeaseId, MessageKey, Signature, Status, TaskId, TaskName};
+use crate::telemetry::spans::Spans;
 
 /// Most messages in one round of one group; `broker.batch_max` may be less.
 const ROUND_MAX: u64 = 256;
@@ -201,7 +202,8 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
     let grants: Vec<Grant> = candidates.iter().map(|c| c.grant(inner, queue, now)).collect();
     let begun = if grants.is_empty() { Ok(Vec::new()) } else { inner.stores.ledger.begin(&grants).await };
     inner.failpoints.reach(Point::GrantBegun).await;
-    let (mut ended, mut offered) = (Vec::new(), 0);
+    let (mut ended, mut offered, mut waits) = (Vec::new(), 0, Vec::new());
+    let is_measured = inner.traffic.is_measured();
     match begun {
         Err(error) => {
             tracing::warn!(%error, queue = %queue.name, tasks = candidates.len(), "leases could not be granted");
@@ -222,7 +224,14 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
                         ended.push(inner.expired(&lease, &candidate.opened, candidate.body.clone()));
                         keep(inner, candidate, lease);
                     }
-                    Begun::Run(lease) => offered += u64::from(offer(inner, queue, candidate, lease).await),
+                    Begun::Run(lease) => {
+                        let waited = traffic::waited(&lease, &candidate.opened.signature).filter(|_| is_measured);
+                        let wait = waited.map(|time| (lease.name.clone(), time));
+                        if offer(inner, queue, candidate, lease).await {
+                            offered += 1;
+                            waits.extend(wait);
+                        }
+                    }
                     Begun::Cancelled(lease) => {
                         Reservation::cancel(&candidate.attachment);
                         ended.push(inner.cancelled(&lease, &candidate.opened));
@@ -248,6 +257,7 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
         }
     }
     inner.traffic.count(&queue.name, Event::Leased, offered, inner.clock.now());
+    inner.traffic.observe(&queue.name, Time::Wait, &waits);
     acks.extend(give_back.into_iter().map(|r| (r, Settle::Return { after: Duration::ZERO })));
     inner.settle_broker(&acks).await;
     end(inner, ended).await;
@@ -301,9 +311,11 @@ fn identify(delivery: &Delivery, signature: &Signature) -> MessageKey {
 
 /// `true`: the lease is on its way to a worker.
 async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: Lease) -> bool {
-    let granted = granted(&lease, &candidate.opened, candidate.body.len());
+    let settings = inner.settings();
+    let granted = granted(&lease, &candidate.opened, candidate.body.len(), &settings.spans);
     let (id, opened) = (lease.id.clone(), candidate.opened.clone());
     let state = outcome::lease_state(&lease, &candidate.opened.signature, Status::Received, lease.at);
+    let (told, signature) = (lease.clone(), candidate.opened.signature.clone());
     let attachment = keep(inner, candidate, lease);
     if let Some(error) = opened.args_error {
         // No worker could read these arguments: the task ends as it would at a Machinery worker, and costs nobody a slot.
@@ -314,9 +326,10 @@ async fn offer(inner: &Arc<Inner>, queue: &Queue, candidate: Candidate, lease: L
     }
     // Before the offer: whoever reports at once finds everything in its place.
     inner.limit(&id, &opened);
-    queue.count(&attachment, inner.settings().weight_of(&queue.name));
+    queue.count(&attachment, settings.weight_of(&queue.name));
     let is_offered = attachment.offer(granted);
     if is_offered {
+        trail::leased(&told, &signature, &settings.spans);
         inner.states.push(crate::backend::StateWrite { state, keep: outcome::WAITING_KEPT });
     } else {
         // The worker left between reservation and offer; it never saw the lease.
@@ -343,7 +356,7 @@ fn keep(inner: &Inner, candidate: Candidate, lease: Lease) -> Arc<Attachment> {
 }
 
 /// A lease as it goes to a worker. `body_bytes` stands for its size.
-pub(super) fn granted(lease: &Lease, opened: &Opened, body_bytes: usize) -> Granted {
+pub(super) fn granted(lease: &Lease, opened: &Opened, body_bytes: usize, spans: &Spans) -> Granted {
     let generation = envelope::generation(&opened.signature);
     Granted {
         id: lease.id.clone(),
@@ -351,6 +364,7 @@ pub(super) fn granted(lease: &Lease, opened: &Opened, body_bytes: usize) -> Gran
         queue: lease.queue.clone(),
         signature: opened.signature.clone(),
         sent_at: (generation > 0).then_some(WallTime(generation)),
+        trace: trail::of_attempt(lease, &opened.signature, spans),
         bytes: body_bytes + 200,
     }
 }
@@ -377,7 +391,7 @@ async fn bury_poison(inner: &Inner, queue: &Queue, delivery: Delivery, why: Stri
     // Its sender may wait for it: if the id can be found, the task ends.
     let task = crate::wire::machinery::salvage_uuid(&delivery.body).map(TaskId::trusted);
     let why = format!("the body is no task: {why}");
-    tracing::warn!(queue = %queue.name, message = %message, %why, "a body was set aside");
+    tracing::warn!(queue = %queue.name, key = %message, %why, "a body was set aside");
     let dead = DeadTask {
         task: task.clone().unwrap_or_else(|| TaskId::trusted(message.as_str())),
         message,
@@ -404,7 +418,12 @@ async fn bury_poison(inner: &Inner, queue: &Queue, delivery: Delivery, why: Stri
         Ok::<_, StoreError>(())
     };
     let settle = match buried.await {
-        Ok(()) => Settle::Ack,
+        Ok(()) => {
+            let now = inner.clock.now();
+            inner.traffic.count(&queue.name, Event::Ended(Ended::Failure(FailureReason::Poison)), 1, now);
+            inner.traffic.count(&queue.name, Event::SetAside, 1, now);
+            Settle::Ack
+        }
         Err(_) => Settle::Return { after: OUTAGE_PAUSE },
     };
     inner.settle_broker(&[(delivery.receipt, settle)]).await;

@@ -10,7 +10,7 @@ use super::earlier::Earlier;
 use super::outcome::message_of;
 use super::traffic::{self, Tally};
 use super::types::{Sent, Submission};
-use super::{Service, claims, envelope};
+use super::{Service, claims, envelope, trail};
 use crate::backend::StateWrite;
 use crate::broker::NewTask;
 use crate::clock::WallTime;
@@ -137,14 +137,25 @@ impl Service {
             }
         };
         let written = items.iter().zip(&answers).filter(|(_, answer)| answer.is_ok());
-        self.count_sent(written.map(|(sending, _)| &sending.message.queue));
+        self.note_sent(written.map(|(sending, _)| &sending.message));
         answers
     }
 
-    /// Counts what was sent.
-    pub(super) fn count_sent<'a>(&self, queues: impl Iterator<Item = &'a QueueName>) {
+    /// Counts and tells what was sent.
+    pub(super) fn note_sent<'a>(&self, tasks: impl Iterator<Item = &'a NewTask>) {
         let mut tally = Tally::default();
-        queues.for_each(|queue| tally.add(queue, traffic::Event::Sent));
+        let settings = self.inner.settings();
+        for task in tasks {
+            tally.add(&task.queue, traffic::Event::Sent);
+            trail::sent(task, &settings.spans, self.inner.clock.wall());
+        }
+        self.inner.traffic.add(tally, self.inner.clock.now());
+    }
+
+    /// Counts one event in each of these queues.
+    pub(super) fn count_each<'a>(&self, queues: impl Iterator<Item = &'a QueueName>, event: traffic::Event) {
+        let mut tally = Tally::default();
+        queues.for_each(|queue| tally.add(queue, event));
         self.inner.traffic.add(tally, self.inner.clock.now());
     }
 

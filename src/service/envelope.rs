@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::clock::WallTime;
 use crate::ledger::Lifetime;
-use crate::task::{Headers, RawJson, Signature, TaskId};
+use crate::task::{Headers, RawJson, Signature, SpanId, TaskId};
 use crate::wire;
 
 /// Header: when the task was first accepted, unix ns. Names the sending; states of an older one never overwrite it.
@@ -24,6 +24,8 @@ const TIMEOUT: &str = "lineshaft-timeout";
 const EXPIRES: &str = "lineshaft-expires";
 /// Header: how long after it is sent a task may be begun, nanoseconds. Only of a task that is not sent yet, as a callback.
 const EXPIRES_IN: &str = "lineshaft-expires-in";
+/// Header: the span that sent the task, 16 hexadecimal digits, where its producer named one.
+const PARENT: &str = "lineshaft-parent";
 /// What the headers of ours begin with.
 pub(super) const OURS: &str = "lineshaft-";
 
@@ -91,6 +93,19 @@ pub fn attempt_timeout(signature: &Signature) -> Option<Duration> {
 pub(super) fn limit_attempts(headers: &mut Headers, timeout: Duration) {
     let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     headers.insert(TIMEOUT.into(), RawJson::string(&millis.to_string()));
+}
+
+/// Under what the task was sent.
+pub(super) fn parent(signature: &Signature) -> Option<SpanId> {
+    SpanId::parse(&signature.headers.as_ref()?.get(PARENT)?.as_string()?)
+}
+
+/// Says under what the task is sent.
+pub(super) fn mark_parent(headers: &mut Headers, parent: Option<SpanId>) {
+    match parent {
+        Some(parent) => drop(headers.insert(PARENT.into(), crate::task::RawJson::string(&parent.to_string()))),
+        None => drop(headers.remove(PARENT)),
+    }
 }
 
 /// Marks a task as sent at `generation`, with `attempts` made so far.

@@ -4,7 +4,7 @@
 //! this replica's monotonic clock, while the ledger could be reached and this process itself ran. After a start, an
 //! outage or a pause of our own the watch begins anew, so nobody's live work is taken because *we* were away.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -12,16 +12,17 @@ use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::Inner;
-use super::envelope;
+use super::envelope::{self, Opened};
+use super::hands::InHand;
 use super::outcome::Attempt;
 use super::traffic::{self, Tally};
 use super::types::{Event, Parting, Revoked};
+use super::{Inner, trail};
 use crate::broker::Settle;
-use crate::clock::Instant;
+use crate::clock::{Instant, WallTime};
 use crate::error::StoreError;
 use crate::failpoint::Point;
-use crate::ledger::{Ending, Lease, LostAttempt, Notice, Standing};
+use crate::ledger::{Ending, Lease, LostAttempt, Notice, Standing, Verdict};
 use crate::task::{LeaseId, MessageKey, SessionId};
 
 /// Live leases without a session that are looked at in one go.
@@ -145,6 +146,7 @@ async fn expire(inner: &Arc<Inner>, session: &SessionId, number: u64) -> Result<
 async fn end_lost(inner: &Arc<Inner>, leases: Vec<Lease>) -> Result<(), StoreError> {
     let now = inner.clock.wall();
     let mut endings: Vec<(LeaseId, Ending)> = Vec::new();
+    let mut gone: Vec<(Lease, Option<Opened>)> = Vec::new();
     let mut tally = Tally::default();
     for lease in leases {
         let hand = inner.hands.get(&lease.id);
@@ -157,7 +159,8 @@ async fn end_lost(inner: &Arc<Inner>, leases: Vec<Lease>) -> Result<(), StoreErr
         lost.push(LostAttempt { attempt: lease.attempt, worker: lease.worker.clone(), at: now });
         let workers: std::collections::BTreeSet<&str> = lost.iter().map(|l| l.worker.as_str()).collect();
         if lost.len() < inner.settings().lost_max as usize || workers.len() < LOST_WORKERS_MIN {
-            endings.push((lease.id, Ending::Lost { at: now }));
+            endings.push((lease.id.clone(), Ending::Lost { at: now }));
+            gone.push((lease, hand.and_then(|h| h.opened)));
             continue;
         }
         let body = match hand.and_then(|h| h.body) {
@@ -169,24 +172,52 @@ async fn end_lost(inner: &Arc<Inner>, leases: Vec<Lease>) -> Result<(), StoreErr
                 let settings = &inner.settings();
                 let attempt = Attempt { lease: &lease, signature: &opened.signature, now, settings };
                 let decision = attempt.bury(lost, body.unwrap_or_default());
-                tracing::warn!(task = %lease.task, name = %lease.name, "a task killed its workers; it is dead");
-                inner.decide_in(Some(&lease.queue), vec![decision]).await?;
+                tracing::warn!(
+                    task = %lease.task,
+                    name = %lease.name,
+                    attempt = lease.attempt,
+                    session = %lease.session,
+                    lease = %lease.id,
+                    "a task killed its workers; it is dead"
+                );
+                let known = InHand { opened: Some(opened), ..InHand::brought_back(lease.clone()) };
+                let known = HashMap::from([(lease.id.clone(), known)]);
+                inner.decide_known(Some(&lease.queue), vec![decision], &known).await?;
             }
             // Its broker has lost the message: nothing is left to bury or to run.
-            _ => endings.push((lease.id, Ending::Lost { at: now })),
+            _ => {
+                endings.push((lease.id.clone(), Ending::Lost { at: now }));
+                gone.push((lease, None));
+            }
         }
     }
     if endings.is_empty() {
         inner.traffic.add(tally, inner.clock.now());
         return Ok(());
     }
-    inner.stores.ledger.release(&endings).await?;
+    let ended = inner.stores.ledger.release(&endings).await?;
     inner.traffic.add(tally, inner.clock.now());
+    let ended: HashSet<&LeaseId> =
+        endings.iter().zip(ended).filter(|(_, verdict)| *verdict == Verdict::Recorded).map(|((id, _), _)| id).collect();
+    gone.retain(|(lease, _)| ended.contains(&lease.id));
+    tell_lost(inner, gone, now).await;
     inner.failpoints.reach(Point::ReleaseEnded).await;
     for (lease, ending) in endings {
         inner.let_go(&lease, &ending, Duration::ZERO).await;
     }
     Ok(())
+}
+
+/// Tells of attempts that ended in dead workers. A body that cannot be had costs its span and nothing else.
+async fn tell_lost(inner: &Inner, gone: Vec<(Lease, Option<Opened>)>, now: WallTime) {
+    let spans = &inner.settings().spans;
+    for (lease, mut opened) in gone {
+        if opened.is_none() && spans.is_on() {
+            let body = recall(inner, &lease).await.ok().flatten();
+            opened = body.and_then(|body| envelope::open(&body).ok());
+        }
+        trail::lost(&lease, opened.as_ref().map(|opened| &*opened.signature), spans, now);
+    }
 }
 
 /// The body of a leased message, from its broker or from the lease.

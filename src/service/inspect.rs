@@ -22,7 +22,24 @@ impl Inner {
     }
 }
 
+/// Who is attached to this replica.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attached {
+    /// Streams and waiting calls.
+    pub sessions: u64,
+    /// Leases that they asked for and were not offered yet.
+    pub slots_free: u64,
+}
+
 impl Service {
+    /// Who is attached to this replica now. Costs as much as they are.
+    pub fn attached(&self) -> Attached {
+        let free = |state: &super::attachment::State| state.limit.saturating_sub(state.sent + state.reserved);
+        let all = self.inner.sessions.all();
+        let slots_free = all.iter().fold(0, |sum: u64, one| sum.saturating_add(free(&one.state.lock())));
+        Attached { sessions: all.len() as u64, slots_free }
+    }
+
     /// What waits in a queue, in the order in which it would be leased; delayed tasks behind it if asked for.
     ///
     /// - `queue`: `None` is the default queue.

@@ -11,6 +11,7 @@
 //! - `cancel`: ending tasks that nobody wants any more. `nobody`: granting what is only to be ended.
 //! - `lifetimes`: ending tasks that were not begun in their time. `timeouts`: ending attempts that run too long.
 //! - `queues`, `pauses`, `traffic`, `purge`: queues, how much happens in them, stopping and emptying them.
+//! - `trail`: what a task went through, told to the log.
 //! - `states`, `watch`: states on their way, and waiting for them. `inspect`, `tasks`: looking. `backup`: copying the store.
 
 use std::collections::{HashMap, HashSet};
@@ -50,6 +51,7 @@ mod states;
 pub mod tasks;
 mod timeouts;
 mod traffic;
+mod trail;
 pub mod types;
 mod unary;
 mod watch;
@@ -63,8 +65,10 @@ use crate::failpoint::Failpoints;
 use crate::fused::Fused;
 use crate::ledger::Ledger;
 use crate::task::{LeaseId, SessionId};
+use crate::telemetry::metrics::Metrics;
 pub use backup::Backup;
 pub use envelope::{ATTEMPT_TIMEOUT_MAX, RESULT_RETENTION_MAX, attempt_timeout, expires_in, result_retention};
+pub use inspect::Attached;
 use types::{Event, Guarantees, Parting, Report, Settings};
 pub use watch::StateWatch;
 pub use worker::{Inbound, Stream};
@@ -146,7 +150,18 @@ struct Inner {
 
 impl Service {
     /// Starts a replica on `stores`: dispatch, expiry, repair and sweeping run on the current runtime.
-    pub fn start(mut stores: Stores, settings: Settings, clock: Arc<dyn Clock>, failpoints: Failpoints) -> Self {
+    pub fn start(stores: Stores, settings: Settings, clock: Arc<dyn Clock>, failpoints: Failpoints) -> Self {
+        Self::measured(stores, settings, clock, failpoints, None)
+    }
+
+    /// The same; what happens is counted in `metrics` too.
+    pub fn measured(
+        mut stores: Stores,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        failpoints: Failpoints,
+        metrics: Option<Arc<Metrics>>,
+    ) -> Self {
         if failpoints.is_unfused() {
             stores.fused = None;
         }
@@ -172,7 +187,7 @@ impl Service {
             lifetimes: lifetimes::Lifetimes::default(),
             timeouts: timeouts::Timeouts::default(),
             pauses: pauses::Pauses::default(),
-            traffic: traffic::Traffic::new(clock.now()),
+            traffic: traffic::Traffic::new(clock.now(), metrics),
             reports,
             generation: AtomicU64::new(0),
             heartbeats: Mutex::default(),

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::envelope;
 use super::types::{Outcome, Settings};
+use super::{envelope, trail};
 use crate::backend::StateWrite;
 use crate::broker::NewTask;
 use crate::clock::WallTime;
@@ -256,10 +256,11 @@ impl Attempt<'_> {
             Ok(callback) => callback,
             Err(why) => {
                 // Its sender wrote it unreadable; there is no id under which its end could be told.
-                tracing::warn!(task = %self.lease.task, position, %why, "a callback is no task and is not sent");
+                tracing::warn!(task = %self.lease.task, attempt = self.lease.attempt, session = %self.lease.session, position, %why, "a callback is no task and is not sent");
                 return;
             }
         };
+        trail::pass_on(self.lease, self.signature, &mut callback, &self.settings.spans);
         let position = u32::try_from(position).unwrap_or(u32::MAX).saturating_add(1);
         let message = &self.lease.id.message;
         if callback.uuid.is_empty() {
@@ -334,6 +335,7 @@ pub(super) fn message_of(
     let headers = signature.headers.get_or_insert_default();
     envelope::mark(headers, generation, 0);
     envelope::begin_lifetime(headers, now);
+    trail::enter(headers, &signature.uuid, generation, &key, &settings.spans);
     let available_at = signature.eta.map(Timestamp::to_wall).filter(|eta| *eta > now);
     let task = TaskId::trusted(signature.uuid.as_str());
     let state = bare_state(&signature, &task, Status::Pending, 1, now);

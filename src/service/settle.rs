@@ -13,16 +13,16 @@ use super::envelope;
 use super::hands::InHand;
 use super::outcome::{Attempt, End, WAITING_KEPT, digest, judge, waiting_again};
 use super::timeouts::Limit;
-use super::traffic::{self, Tally};
-use super::types::{Event, Outcome, Report};
-use super::{Inner, Service};
+use super::traffic::{self, Event, Tally, Time};
+use super::types::{Outcome, Report};
+use super::{Inner, Service, trail};
 use crate::backend::StateWrite;
 use crate::broker::{NewTask, Receipt, Settle};
 use crate::clock::WallTime;
 use crate::error::{Error, StoreError};
 use crate::failpoint::Point;
 use crate::ledger::{Decision, Effects, Ending, LeaseStatus, Notice, Verdict};
-use crate::task::{LeaseId, MessageKey, QueueName};
+use crate::task::{LeaseId, MessageKey, QueueName, TaskName};
 
 /// Reports decided in one step.
 pub(super) const BATCH_MAX: usize = 256;
@@ -96,7 +96,10 @@ impl Inner {
                 // What is returned leaves the hands still marked: between the two somebody might return it undelayed.
                 if verdict == Verdict::Recorded {
                     if let Some(hand) = hands.get(&reports[i].lease) {
-                        self.traffic.count(&hand.lease.queue, traffic::Event::Released, 1, self.clock.now());
+                        self.traffic.count(&hand.lease.queue, Event::Released, 1, self.clock.now());
+                        hand.opened.iter().for_each(|opened| {
+                            trail::released(&hand.lease, &opened.signature, &self.settings().spans, now)
+                        });
                     }
                     self.return_released(&reports[i], hands.get(&reports[i].lease)).await;
                 } else {
@@ -105,7 +108,7 @@ impl Inner {
             }
         }
         if !decisions.is_empty() {
-            let answers = self.decide(decisions).await?;
+            let answers = self.decide_known(None, decisions, &hands).await?;
             for (i, verdict) in deciding.into_iter().zip(answers) {
                 verdicts[i] = verdict;
             }
@@ -137,7 +140,17 @@ impl Inner {
     pub(super) async fn decide_in(
         self: &Arc<Self>,
         queue: Option<&QueueName>,
+        decisions: Vec<Decision>,
+    ) -> Result<Vec<Verdict>, StoreError> {
+        self.decide_known(queue, decisions, &HashMap::new()).await
+    }
+
+    /// As [`Inner::decide_in`]; `known` is what was found out about leases that are perhaps not in hand.
+    pub(super) async fn decide_known(
+        self: &Arc<Self>,
+        queue: Option<&QueueName>,
         mut decisions: Vec<Decision>,
+        known: &HashMap<LeaseId, InHand>,
     ) -> Result<Vec<Verdict>, StoreError> {
         if self.stores.fused.is_none() {
             // A message may come once more: not acknowledged, or published again for a claim that is not known to be published.
@@ -152,9 +165,12 @@ impl Inner {
         };
         self.failpoints.reach(Point::SettleDecided).await;
         let fused = self.stores.fused.is_some();
+        let settings = self.settings();
         let mut mine = Vec::new();
         let mut elsewhere = Vec::new();
         let mut tally = Tally::default();
+        let is_measured = self.traffic.is_measured();
+        let mut runs: HashMap<QueueName, Vec<(TaskName, Duration)>> = HashMap::new();
         for (decision, verdict) in decisions.into_iter().zip(&verdicts) {
             let hand = match verdict {
                 Verdict::Recorded => self.hands.take(&decision.lease.message),
@@ -165,9 +181,21 @@ impl Inner {
             self.freed(hand.as_ref());
             if *verdict == Verdict::Recorded
                 && let Some(queue) = hand.as_ref().map(|hand| &hand.lease.queue).or(queue)
-                && let Some(event) = traffic::Event::of(&decision)
+                && let Some(outcome) = traffic::outcome(&decision)
             {
-                tally.add(queue, event);
+                tally.add(queue, Event::Ended(outcome));
+                if decision.dead.is_some() {
+                    tally.add(queue, Event::SetAside);
+                }
+                if let Some(hand) = hand.as_ref().filter(|hand| is_measured && hand.accepted && outcome.is_reported()) {
+                    let time = (hand.lease.name.clone(), hand.lease.at.until(decision.at));
+                    runs.entry(hand.lease.queue.clone()).or_default().push(time);
+                }
+            }
+            if *verdict == Verdict::Recorded
+                && let Some(hand) = hand.as_ref().filter(|hand| hand.opened.is_some()).or(known.get(&decision.lease))
+            {
+                trail::ended(hand, &decision, &settings.spans);
             }
             let receipt = hand.and_then(|h| h.receipt);
             if *verdict == Verdict::Recorded {
@@ -178,6 +206,7 @@ impl Inner {
             }
         }
         self.traffic.add(tally, self.clock.now());
+        runs.iter().for_each(|(queue, times)| self.traffic.observe(queue, Time::Run, times));
         if !elsewhere.is_empty() && self.stores.ledger.replicas() {
             self.stores.ledger.notices().tell(Notice::Ended(elsewhere));
         }
@@ -269,7 +298,15 @@ impl Inner {
             Some(over) => Duration::from_secs(1 << over.min(5)).min(RELEASE_PAUSE_MAX),
         };
         if !pause.is_zero() {
-            tracing::warn!(lease = %report.lease, releases, "a task is given back again and again without a start");
+            let lease = found.map(|hand| &hand.lease);
+            tracing::warn!(
+                task = lease.map(|lease| tracing::field::display(&lease.task)),
+                attempt = lease.map(|lease| lease.attempt),
+                session = lease.map(|lease| tracing::field::display(&lease.session)),
+                lease = %report.lease,
+                releases,
+                "a task is given back again and again without a start"
+            );
         }
         self.let_go(&report.lease, &Ending::Free { report: None }, pause.max(*delay)).await;
     }
@@ -433,7 +470,7 @@ pub(super) async fn run(inner: Arc<Inner>, mut reports: tokio::sync::mpsc::Recei
             for (i, (report, (to, _permit))) in plain.into_iter().zip(from).enumerate() {
                 let verdict = verdicts.as_ref().ok().and_then(|v| v.get(i)).copied();
                 if let Some(to) = to {
-                    to.tell(Event::ReportAck { report: report.id, lease: report.lease, verdict });
+                    to.tell(super::types::Event::ReportAck { report: report.id, lease: report.lease, verdict });
                 }
             }
             drop(slot);

@@ -1,15 +1,20 @@
-//! What happened in each queue over the last minute, second by second, as this replica saw it.
+//! What happens in each queue, as this replica sees it: over the last minute second by second, and, where metrics are told,
+//! since the start.
 //!
 //! One look at the map and one short lock for each kind of event in a batch, nothing for each task.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
-use crate::clock::Instant;
-use crate::ledger::Decision;
-use crate::task::{FailureReason, QueueName, Status};
+use super::envelope;
+use crate::clock::{Instant, WallTime};
+use crate::ledger::{Decision, Lease};
+use crate::task::{FailureReason, QueueName, Signature, Status, TaskName, Timestamp};
+use crate::telemetry::metrics::Metrics;
+pub(super) use crate::telemetry::tasks::{Event, Outcome, Time};
 
 /// Queues that are counted one by one, some 2 KiB each; what happens in others is not counted.
 const QUEUES_MAX: usize = 1_000;
@@ -18,38 +23,29 @@ const SECONDS: usize = 60;
 /// Kinds of events.
 const KINDS: usize = 8;
 
-/// What can happen in a queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Event {
-    /// A task was sent to it; no callback, no retry.
-    Sent,
-    /// A lease was offered to a worker.
-    Leased,
-    /// A task ended in SUCCESS.
-    Succeeded,
-    /// A task ended in FAILURE, purged ones aside.
-    Failed,
-    /// An attempt is followed by a retry.
-    Retried,
-    /// An attempt ended in a dead worker.
-    Lost,
-    /// A worker gave an attempt back.
-    Released,
-    /// A task was purged.
-    Purged,
+/// Where an event stands among the rates of a queue; `None`: it has no rate.
+fn place(event: Event) -> Option<usize> {
+    Some(match event {
+        Event::Sent => 0,
+        Event::Leased => 1,
+        Event::Ended(Outcome::Success) => 2,
+        Event::Ended(Outcome::Failure(FailureReason::Purged)) => 7,
+        Event::Ended(Outcome::Failure(_)) => 3,
+        Event::Ended(Outcome::Retry) => 4,
+        Event::Lost => 5,
+        Event::Released => 6,
+        Event::SentBefore | Event::SetAside => return None,
+    })
 }
 
-impl Event {
-    /// What a decision is in its queue; `None`: it decides nothing.
-    pub(super) fn of(decision: &Decision) -> Option<Self> {
-        let state = &decision.effects.states.first()?.state;
-        match (state.status, state.reason) {
-            (Status::Success, _) => Some(Self::Succeeded),
-            (Status::Failure, FailureReason::Purged) => Some(Self::Purged),
-            (Status::Failure, _) => Some(Self::Failed),
-            (Status::Retry, _) => Some(Self::Retried),
-            (Status::Pending | Status::Received | Status::Started, _) => None,
-        }
+/// What a decision is in its queue; `None`: it decides nothing.
+pub(super) fn outcome(decision: &Decision) -> Option<Outcome> {
+    let state = &decision.effects.states.first()?.state;
+    match state.status {
+        Status::Success => Some(Outcome::Success),
+        Status::Failure => Some(Outcome::Failure(state.reason)),
+        Status::Retry => Some(Outcome::Retry),
+        Status::Pending | Status::Received | Status::Started => None,
     }
 }
 
@@ -79,6 +75,8 @@ pub struct Rates {
 pub(super) struct Traffic {
     began: Instant,
     queues: RwLock<HashMap<QueueName, Arc<Mutex<Counters>>>>,
+    /// Where the same is counted for as long as the process runs, if anybody asks for that.
+    metrics: Option<Arc<Metrics>>,
 }
 
 #[derive(Debug)]
@@ -106,33 +104,39 @@ impl Counters {
     fn add(&mut self, event: Event, count: u64, second: u64) {
         self.go_to(second);
         self.is_sent_to |= event == Event::Sent;
-        let slot = &mut self.ring[(self.second % SECONDS as u64) as usize][event as usize];
+        let Some(place) = place(event) else { return };
+        let slot = &mut self.ring[(self.second % SECONDS as u64) as usize][place];
         *slot = slot.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
     fn rates(&mut self, second: u64) -> Rates {
         self.go_to(second);
-        let rate = |event: Event| {
-            let sum: u64 = self.ring.iter().map(|counts| u64::from(counts[event as usize])).sum();
+        let rate = |place: usize| {
+            let sum: u64 = self.ring.iter().map(|counts| u64::from(counts[place])).sum();
             sum as f64 / SECONDS as f64
         };
         Rates {
-            sent: rate(Event::Sent),
-            leased: rate(Event::Leased),
-            succeeded: rate(Event::Succeeded),
-            failed: rate(Event::Failed),
-            retried: rate(Event::Retried),
-            lost: rate(Event::Lost),
-            released: rate(Event::Released),
-            purged: rate(Event::Purged),
+            sent: rate(0),
+            leased: rate(1),
+            succeeded: rate(2),
+            failed: rate(3),
+            retried: rate(4),
+            lost: rate(5),
+            released: rate(6),
+            purged: rate(7),
         }
     }
 }
 
 impl Traffic {
     /// Nothing has happened before `now`.
-    pub(super) fn new(now: Instant) -> Self {
-        Self { began: now, queues: RwLock::default() }
+    pub(super) fn new(now: Instant, metrics: Option<Arc<Metrics>>) -> Self {
+        Self { began: now, queues: RwLock::default(), metrics }
+    }
+
+    /// Whether somebody asks for more than rates.
+    pub(super) fn is_measured(&self) -> bool {
+        self.metrics.is_some()
     }
 
     fn second(&self, now: Instant) -> u64 {
@@ -142,6 +146,12 @@ impl Traffic {
     /// Counts events of one kind in one queue.
     pub(super) fn count(&self, queue: &QueueName, event: Event, count: u64, now: Instant) {
         if count == 0 {
+            return;
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.tasks.count(queue, event, count);
+        }
+        if place(event).is_none() {
             return;
         }
         let known = self.queues.read().get(queue).cloned();
@@ -162,6 +172,13 @@ impl Traffic {
     pub(super) fn add(&self, tally: Tally, now: Instant) {
         for ((queue, event), count) in tally.0 {
             self.count(&queue, event, count, now);
+        }
+    }
+
+    /// Counts times of tasks of one queue.
+    pub(super) fn observe(&self, queue: &QueueName, which: Time, times: &[(TaskName, Duration)]) {
+        if let Some(metrics) = &self.metrics {
+            metrics.tasks.observe(queue, which, times);
         }
     }
 
@@ -194,16 +211,24 @@ impl Tally {
     }
 }
 
+/// How long a task waited for a lease: from its send, or from the moment it was delayed to. `None`: it waited before, or
+/// another program sent it and did not say when.
+pub(super) fn waited(lease: &Lease, signature: &Signature) -> Option<Duration> {
+    let is_first = lease.releases == 0 && lease.lost.is_empty();
+    let sent = envelope::generation(signature);
+    let due = signature.eta.map(Timestamp::to_wall);
+    let from = due.into_iter().chain((sent > 0).then_some(WallTime(sent))).max()?;
+    is_first.then(|| from.until(lease.at))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn rates_are_those_of_the_last_minute() {
         let start = Instant::now();
-        let traffic = Traffic::new(start);
+        let traffic = Traffic::new(start, None);
         let queue = QueueName::trusted("q");
         let at = |seconds| start + Duration::from_secs(seconds);
         assert_eq!(traffic.rates(&queue, at(0)), None);
@@ -220,7 +245,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_number_of_queues_is_bounded() {
         let now = Instant::now();
-        let traffic = Traffic::new(now);
+        let traffic = Traffic::new(now, None);
         for n in 0..=QUEUES_MAX {
             traffic.count(&QueueName::trusted(format!("q{n}")), Event::Sent, 1, now);
         }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::broker::Capabilities;
 use crate::clock::WallTime;
 use crate::ledger::{Session, Subscription, Verdict};
-use crate::task::{Arg, Headers, LeaseId, QueueName, SessionId, Signature, TaskId, TaskName, Timestamp};
+use crate::task::{Arg, Headers, LeaseId, QueueName, SessionId, Signature, TaskId, TaskName, Timestamp, TraceContext};
+use crate::telemetry::spans::Spans;
 
 /// Bytes of tasks or results after which an answer ends, where more may be asked for: below the 4 MiB that most clients
 /// take by default, with room for one encoding being longer than the other. An answer of one item is as long as that is.
@@ -135,6 +136,9 @@ pub struct Granted {
     pub signature: Arc<Signature>,
     /// When the task was sent, if known.
     pub sent_at: Option<WallTime>,
+    /// The attempt, as the parent of what the worker does; `None`: no spans are recorded here, and the task's own context
+    /// is for the worker.
+    pub trace: Option<TraceContext>,
     /// Rough size of the lease on its way, bytes.
     pub bytes: usize,
 }
@@ -395,6 +399,8 @@ pub struct Settings {
     pub session_bytes_max: usize,
     /// What the weights of subscriptions are multiplied by, for each queue that is named: from 1. Others: 1.
     pub weights: HashMap<QueueName, u32>,
+    /// Where spans are recorded. A running server keeps what it was started with.
+    pub spans: Spans,
 }
 
 impl Default for Settings {
@@ -426,6 +432,7 @@ impl Default for Settings {
             drain_deadline: Duration::from_secs(30),
             session_bytes_max: 16 << 20,
             weights: HashMap::new(),
+            spans: Spans::off(),
         }
     }
 }
@@ -441,6 +448,7 @@ impl Settings {
             message_bytes_max: self.message_bytes_max,
             held_max: self.held_max.max(next.held_max),
             reports_max: self.reports_max.max(next.reports_max),
+            spans: self.spans.clone(),
             ..next
         }
     }

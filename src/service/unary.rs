@@ -84,10 +84,11 @@ impl Inner {
             Some(recall) => recall.recall(&keys).await?,
             None => leases.iter().map(|l| l.body.clone()).collect(),
         };
+        let settings = self.settings();
         let opened = leases.iter().zip(bodies).filter_map(|(lease, body)| {
             let body = body?;
             let opened = envelope::open(&body).ok()?;
-            Some(dispatch::granted(lease, &opened, body.len()))
+            Some(dispatch::granted(lease, &opened, body.len(), &settings.spans))
         });
         Ok(opened.collect())
     }

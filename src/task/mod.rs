@@ -8,6 +8,7 @@ mod retry;
 mod signature;
 mod state;
 mod time;
+mod trace;
 
 pub use arg::{Arg, ArgError, ArgValue};
 pub use id::{FencingToken, IdError, LeaseId, MessageKey, NAME_BYTES_MAX, QueueName, SessionId, TaskId, TaskName};
@@ -16,3 +17,4 @@ pub use retry::next_retry_timeout;
 pub use signature::{Body, Headers, RawJson, Signature};
 pub use state::{FailureReason, Order, Status, TaskState};
 pub use time::Timestamp;
+pub use trace::{SpanId, TRACEPARENT, TRACESTATE, TRACESTATE_BYTES_MAX, TraceContext, TraceId};

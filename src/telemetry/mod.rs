@@ -1,4 +1,16 @@
-//! Logs: one line for each event, on standard error, for people or for programs.
+//! What a server tells of itself. Here are the logs: one line for each event, on standard error, for people or for programs.
+//! Beside them `spans`: what happened to each task, for tracing systems; and the metrics: `table` has all of them, `metrics` the page, `tasks`, `stores` and `calls` what is counted.
+
+pub mod bounded;
+pub mod calls;
+pub mod exposition;
+pub mod histogram;
+pub mod metrics;
+mod process;
+pub mod spans;
+pub mod stores;
+pub mod table;
+pub mod tasks;
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -19,19 +31,19 @@ static REFILTER: OnceLock<Refilter> = OnceLock::new();
 /// A sentence, if `log.level` is no filter.
 pub fn start(log: &Log) -> Result<(), String> {
     let filter = filter(&log.level)?;
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let builder = || tracing_subscriber::fmt().with_writer(std::io::stderr);
     // An error says that a subscriber is set already.
-    match log.format {
-        LogFormat::Text => {
-            let builder = builder().with_ansi(ansi).with_env_filter(filter).with_filter_reloading();
+    match log.format.settled(is_terminal) {
+        LogFormat::Pretty | LogFormat::Auto => {
+            let builder = builder().with_ansi(is_terminal).with_env_filter(filter).with_filter_reloading();
             let handle = builder.reload_handle();
             if builder.try_init().is_ok() {
                 remember(Box::new(move |filter| handle.reload(filter).map_err(told)));
             }
         }
         LogFormat::Json => {
-            let builder = builder().json().with_env_filter(filter).with_filter_reloading();
+            let builder = builder().json().flatten_event(true).with_env_filter(filter).with_filter_reloading();
             let handle = builder.reload_handle();
             if builder.try_init().is_ok() {
                 remember(Box::new(move |filter| handle.reload(filter).map_err(told)));

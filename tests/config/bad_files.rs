@@ -57,7 +57,13 @@ const TABLE: &[(&str, &str)] = &[
     ("server:\n  insecure: maybe\n", ":2:13: server.insecure: must be true or false"),
     ("server:\n  listen: localhost\n", ":2:11: server.listen: must be an address and a port, as 127.0.0.1:7340"),
     ("server:\n  data_dir: 3\n", ":2:13: server.data_dir: must be a path"),
-    ("log:\n  format: xml\n", ":2:11: log.format: must be one of text, json"),
+    ("log:\n  format: xml\n", ":2:11: log.format: must be one of auto, pretty, text, json"),
+    ("telemetry:\n  sample_ratio: often\n", ":2:17: telemetry.sample_ratio: must be a number, as 0.25"),
+    ("telemetry:\n  sample_ratio: 1.5\n", ":2:17: telemetry.sample_ratio is 1.5, it must be 0 to 1"),
+    (
+        "telemetry:\n  otlp_endpoint: https://h:4317\n",
+        ":2:18: telemetry.otlp_endpoint must begin with http://: this version has no TLS",
+    ),
     ("amqp:\n  auto_delete: 2\n", ":2:16: amqp.auto_delete: must be true or false"),
     (
         "amqp:\n  queue_binding_args: [a]\n",
@@ -93,6 +99,15 @@ const TABLE: &[(&str, &str)] = &[
     ("default_queue: a b\n", ":1:16: default_queue is \"a b\", it must be a queue's name: it must not contain ' '"),
     ("default_queue: ''\n", ":1:16: default_queue is \"\", it must be a queue's name: it must not be empty"),
     ("queues:\n  'a b':\n    weight: 2\n", ":3:5: queues.a b is \"a b\", it must be a queue's name…"),
+    ("telemetry:\n  metrics: perhaps\n", ":2:12: telemetry.metrics: must be true or false"),
+    (
+        "telemetry:\n  metrics_listen: 0.0.0.0:7341\n",
+        ":2:19: telemetry.metrics_listen is 0.0.0.0:7341, which others can reach, and nobody is asked who they are: listen on 127.0.0.1, or say --insecure (server.insecure: true) if the network is trusted",
+    ),
+    (
+        "telemetry:\n  metrics: false\n  metrics_listen: 127.0.0.1:7341\n",
+        ":3:19: telemetry.metrics_listen is 127.0.0.1:7341, but telemetry.metrics is false: leave one of them out",
+    ),
     ("log:\n  level: 'lineshaft=loud'\n", ":2:10: log.level is \"lineshaft=loud\", it must be a level or directives…"),
     ("amqp:\n  exchange_type: derict\n", ":2:18: amqp.exchange_type is \"derict\", it must be direct, fanout, topic…"),
     // What does not go together, or is not here.

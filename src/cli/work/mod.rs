@@ -22,7 +22,7 @@ The program is started once for every attempt.
   stdout   one JSON value or nothing: an array is several results, any other value one
   stderr   is passed on; its last 4 KiB are the error text of a failure
   env      LINESHAFT_TASK_ID, LINESHAFT_TASK_NAME, LINESHAFT_QUEUE, LINESHAFT_ATTEMPT,
-           LINESHAFT_RETRIES_LEFT, LINESHAFT_FENCING_TOKEN
+           LINESHAFT_RETRIES_LEFT, LINESHAFT_FENCING_TOKEN, TRACEPARENT
 
 Exit codes of the program:
   0      success

@@ -49,6 +49,8 @@ pub struct Attempt {
     pub fencing_token: u64,
     /// `LINESHAFT_RETRIES_LEFT`.
     pub retries_left: u32,
+    /// `TRACEPARENT`: the parent of the spans that the program records, if the attempt belongs to a trace.
+    pub traceparent: Option<String>,
     /// On stdin, as a JSON array.
     pub args: Vec<proto::Arg>,
 }
@@ -131,6 +133,9 @@ impl Program {
             .env("LINESHAFT_ATTEMPT", attempt.attempt.to_string())
             .env("LINESHAFT_FENCING_TOKEN", attempt.fencing_token.to_string())
             .env("LINESHAFT_RETRIES_LEFT", attempt.retries_left.to_string())
+            // Of another trace, if at all: this program's own.
+            .env_remove("TRACEPARENT")
+            .envs(attempt.traceparent.iter().map(|context| ("TRACEPARENT", context)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -248,7 +253,9 @@ mod tests {
 
     async fn run(script: &str, args: &[&str]) -> Outcome {
         let args = args.iter().map(|text| value::parse(text).unwrap()).collect();
-        let attempt = Attempt { task_id: "task_1".into(), attempt: 2, fencing_token: 7, args, ..Attempt::default() };
+        let traceparent = Some("00-a-b-01".to_owned());
+        let attempt =
+            Attempt { task_id: "task_1".into(), attempt: 2, fencing_token: 7, traceparent, args, ..Attempt::default() };
         shell(script).run(&attempt, pending()).await
     }
 
@@ -269,8 +276,9 @@ mod tests {
 
     #[tokio::test]
     async fn the_attempt_is_described_in_the_environment() {
-        let script = r#"printf '["%s", %s, %s]' "$LINESHAFT_TASK_ID" "$LINESHAFT_ATTEMPT" "$LINESHAFT_FENCING_TOKEN""#;
-        assert_eq!(values(run(script, &[]).await), [json!("task_1"), json!(2), json!(7)]);
+        let described = r#""$LINESHAFT_TASK_ID" "$LINESHAFT_ATTEMPT" "$LINESHAFT_FENCING_TOKEN" "$TRACEPARENT""#;
+        let script = &format!(r#"printf '["%s", %s, %s, "%s"]' {described}"#);
+        assert_eq!(values(run(script, &[]).await), [json!("task_1"), json!(2), json!(7), json!("00-a-b-01")]);
     }
 
     #[tokio::test]

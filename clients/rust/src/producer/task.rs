@@ -6,6 +6,11 @@ use crate::error::Error;
 use crate::proto;
 use crate::value::{self, IntoArg, ValueError, header_from_json};
 
+/// The header with the trace a task belongs to.
+pub(crate) const TRACEPARENT: &str = "traceparent";
+/// The header with what tracing systems add.
+pub(crate) const TRACESTATE: &str = "tracestate";
+
 /// How long an idempotency key is in force; in any case no longer than seven days from when the task was sent, or from its
 /// ETA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -127,6 +132,18 @@ impl Task {
     pub fn header(mut self, key: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
         self.proto.headers.insert(key.into(), header_from_json(value.into()));
         self
+    }
+
+    /// The trace this task belongs to: a W3C `traceparent`, such as a tracing library makes of its current span, which becomes
+    /// the parent of all that the server and the worker tell of the task. Its callbacks come under the attempt that causes
+    /// them. A malformed one is ignored. The same as a header `traceparent`.
+    pub fn traceparent(self, traceparent: impl Into<String>) -> Self {
+        self.header(TRACEPARENT, traceparent.into())
+    }
+
+    /// What tracing systems add to [`Task::traceparent`]: a W3C `tracestate`, carried unread. The same as a header `tracestate`.
+    pub fn tracestate(self, tracestate: impl Into<String>) -> Self {
+        self.header(TRACESTATE, tracestate.into())
     }
 
     /// Adds a task that is sent when this one has succeeded, its results appended to that one's arguments.

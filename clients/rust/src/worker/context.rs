@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::{HandlerEvent, Key};
-use crate::proto::Lease;
+use crate::producer::task::{TRACEPARENT, TRACESTATE};
+use crate::proto::{self, Lease};
 use crate::value::{codec_at, header_to_json};
 
 /// The attempt that a function runs in: what it is, whether it should stop, and a way to tell how far it is.
@@ -110,6 +111,24 @@ impl Context {
     pub fn headers(&self) -> HashMap<String, serde_json::Value> {
         let headers = self.inner.lease.headers.clone();
         headers.into_iter().map(|(key, value)| (key, header_to_json(value))).collect()
+    }
+
+    /// The trace of this attempt, a W3C `traceparent`, to be the parent of the spans that the function records. Where the server
+    /// exports spans it names the attempt; else it is what the producer gave the task; none: neither.
+    pub fn traceparent(&self) -> Option<&str> {
+        self.text(TRACEPARENT)
+    }
+
+    /// What tracing systems added to the producer's trace, a W3C `tracestate`.
+    pub fn tracestate(&self) -> Option<&str> {
+        self.text(TRACESTATE)
+    }
+
+    fn text(&self, header: &str) -> Option<&str> {
+        match self.inner.lease.headers.get(header)?.kind.as_ref()? {
+            proto::value::Kind::StringValue(text) => Some(text),
+            _ => None,
+        }
     }
 
     /// The codec in which the argument at `position`, from 0, was sent, as `json`; none for a plain one. Typed functions
