@@ -440,6 +440,18 @@ fn a_task_that_was_not_begun_in_its_time_is_shown_as_expired() {
 }
 
 #[test]
+fn a_program_that_runs_too_long_is_stopped_and_its_attempt_has_failed() {
+    let server = Server::start();
+    let (_working, _lines) = server.work("slow", "exec sleep 600");
+    let output = server.run(&["send", "slow", "--attempt-timeout", "300ms", "--wait=30s"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the program was stopped"), "{}", stderr(&output));
+    let refused = server.run(&["send", "slow", "--attempt-timeout", "50ms"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("task.attempt_timeout"), "{}", stderr(&refused));
+}
+
+#[test]
 fn unknown_tasks_and_waits_in_vain_have_exit_codes_of_their_own() {
     let server = Server::start();
     let output = server.run(&["state", "task_unknown"]);
