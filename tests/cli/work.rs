@@ -75,3 +75,15 @@ fn workers_and_leases_are_seen_and_a_worker_that_stops_finishes_its_program() {
     assert_eq!(status.code(), Some(0));
     assert_eq!(trimmed(&server.run(&["wait", &id])), "1");
 }
+
+#[test]
+fn a_program_that_runs_too_long_is_stopped_and_its_attempt_has_failed() {
+    let server = Server::start();
+    let (_working, _lines) = server.work("slow", "exec sleep 600");
+    let output = server.run(&["send", "slow", "--attempt-timeout", "300ms", "--wait=30s"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the program was stopped"), "{}", stderr(&output));
+    let refused = server.run(&["send", "slow", "--attempt-timeout", "50ms"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("task.attempt_timeout"), "{}", stderr(&refused));
+}

@@ -34,7 +34,7 @@ pub async fn run(program: &Program, context: Context, args: Vec<proto::Arg>, jso
         Outcome::Later { after, error } => Err(Failure::retry_later(after, error)),
         Outcome::Failed(error) => Err(Failure::new(error)),
         Outcome::FailedForGood(error) => Err(Failure::fatal(error)),
-        // The lease is gone or goes back: whatever is said now changes nothing.
+        // The lease is gone or goes back, and whatever is said now changes nothing; or the attempt ran too long, and has failed.
         Outcome::Stopped => Err(Failure::new("the program was stopped")),
     }
 }
@@ -54,7 +54,7 @@ fn tell(attempt: &Attempt, outcome: &Outcome, took: Duration, json: bool) {
         }
         Outcome::Failed(error) => ("failed", format!("failed: {error}"), Some(error)),
         Outcome::FailedForGood(error) => ("failed_for_good", format!("failed for good: {error}"), Some(error)),
-        Outcome::Stopped => ("stopped", "stopped, its lease is gone".to_owned(), None),
+        Outcome::Stopped => ("stopped", "told to stop".to_owned(), None),
     };
     if json {
         let line = output::object([
