@@ -203,6 +203,8 @@ impl End {
             (Status::Retry, _) => ("retry", Some("FAILED")),
             (_, FailureReason::Cancelled) => ("cancelled", Some("CANCELLED")),
             (_, FailureReason::Purged) => ("purged", Some("PURGED")),
+            (_, FailureReason::Expired) => ("expired", Some("EXPIRED")),
+            (_, FailureReason::TimedOut) => ("failure", Some("TIMED_OUT")),
             (_, FailureReason::WorkerLost) => ("lost", Some("WORKER_LOST")),
             (_, FailureReason::ResultTooLarge) => ("failure", Some("RESULT_TOO_LARGE")),
             _ => ("failure", Some("FAILED")),
@@ -258,8 +260,9 @@ pub(super) fn ended(hand: &InHand, decision: &Decision, spans: &Spans) {
     for next in decision.effects.publish.iter().filter(|next| !is_retry(next, lease)) {
         sent(next, spans, decision.at);
     }
-    // What was met with a cancel mark was granted and never offered: there was no attempt.
-    let was_offered = hand.accepted || write.state.reason != FailureReason::Cancelled;
+    // What was met with a cancel mark, or after its time, was granted and never offered: there was no attempt.
+    let was_met = matches!(write.state.reason, FailureReason::Cancelled | FailureReason::Expired);
+    let was_offered = hand.accepted || !was_met;
     if spans.is_on() && was_offered {
         record_attempt(lease, signature, spans, &End::of(&write.state, decision, lease));
     }

@@ -58,7 +58,7 @@ const PLAIN: [(Event, &Metric); 6] = [
 ];
 
 /// Outcomes and their labels, likewise.
-const OUTCOMES: [(Outcome, &str); 9] = [
+const OUTCOMES: [(Outcome, &str); 11] = [
     (Outcome::Success, "success"),
     (Outcome::Retry, "retry"),
     (Outcome::Failure(FailureReason::Failed), "failed"),
@@ -67,6 +67,8 @@ const OUTCOMES: [(Outcome, &str); 9] = [
     (Outcome::Failure(FailureReason::Poison), "poison"),
     (Outcome::Failure(FailureReason::Cancelled), "cancelled"),
     (Outcome::Failure(FailureReason::Purged), "purged"),
+    (Outcome::Failure(FailureReason::TimedOut), "timed_out"),
+    (Outcome::Failure(FailureReason::Expired), "expired"),
     (Outcome::Failure(FailureReason::Unknown), "unknown"),
 ];
 
@@ -81,9 +83,9 @@ impl Event {
 }
 
 impl Outcome {
-    /// Whether a worker has said so: there was an attempt, and it took its time.
+    /// Whether there was an attempt that ran to its end: a worker has said so, or its time was over.
     pub fn is_reported(self) -> bool {
-        let by_worker = [FailureReason::Failed, FailureReason::ResultTooLarge];
+        let by_worker = [FailureReason::Failed, FailureReason::ResultTooLarge, FailureReason::TimedOut];
         !matches!(self, Self::Failure(reason) if !by_worker.contains(&reason))
     }
 
