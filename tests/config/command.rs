@@ -137,7 +137,7 @@ fn the_example_is_good_and_names_every_section() {
     let config = lineshaft::config::Config::from_yaml(&file).unwrap();
     assert_eq!(config.broker.as_deref(), Some("embedded:./lineshaft-data"));
     let written = std::fs::read_to_string(file).unwrap();
-    for section in ["server", "leases", "limits", "queues", "log"] {
+    for section in ["server", "leases", "limits", "queues", "log", "telemetry"] {
         assert!(written.contains(&format!("\n{section}:\n")), "{section}");
     }
 }

@@ -152,6 +152,23 @@ async fn a_lost_attempt_has_a_span_of_its_own_that_has_ended_in_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_attempt_that_outlives_its_server_is_told_by_the_next_one() {
+    let (world, mut spans) = recorded(World::new(), 1.0);
+    let first = world.replica();
+    first.send(traced("t")).await;
+    let mut worker = Worker::attach(&first.service, "w", &["a"], 1).await;
+    let lease = worker.lease().await;
+    rest().await;
+    first.crash();
+    let next = world.replica();
+    let mut again = worker.again(&next.service, &["a"], &[&lease]).await.expect("attaches");
+    again.report(&lease, success("")).await;
+    let spans = all(&mut spans);
+    assert_eq!(one(&spans, "attempt a", Some(1)).id, context(&lease).span, "as the lease has it");
+    assert_eq!(spans.len(), 3, "{spans:#?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attempt_that_was_given_back_is_told_and_a_delay_is_no_wait() {
     let (world, mut spans) = recorded(World::new(), 1.0);
     let replica = world.replica();
