@@ -6,6 +6,7 @@
 //! - [`wire`]: envelopes, bytes to task and back.
 //! - [`broker`], [`ledger`], [`backend`]: the three seams and their rooms; [`fused`]: several at once.
 //! - `engine`: the embedded durable store behind the `embedded` rooms (feature `embedded`).
+//! - [`link`]: connections to the stores of others, behind the rooms that stand on them.
 //! - [`service`]: all policy.
 //! - [`api`]: the gRPC edge.
 //! - [`server`]: everything on one port, from start to drain.
@@ -27,6 +28,7 @@ pub mod error;
 pub mod failpoint;
 pub mod fused;
 pub mod ledger;
+pub mod link;
 pub mod server;
 pub mod service;
 pub mod task;

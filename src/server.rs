@@ -16,13 +16,16 @@ use tonic_health::server::{HealthReporter, HealthService};
 use crate::api::metrics::Scrapes;
 use crate::api::{self, Api, layer};
 use crate::clock::Clock;
-use crate::config::{Config, Embedded};
+use crate::config::Config;
 use crate::failpoint::Failpoints;
 use crate::service::types::Settings;
 use crate::service::{Service, Stores};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::spans::{self, Exporter};
-use crate::{backend, broker, fused, ledger};
+
+mod stores;
+
+pub use stores::{in_memory, measured, open, restore};
 
 /// Connections that are still open this long after all work is done are cut: streams of health watchers never end.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -232,68 +235,4 @@ fn routes(api: Api, health: &HealthReporter) -> Result<Routes, ServerError> {
         .add_service(tonic_health::pb::health_server::HealthServer::new(health))
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?))
-}
-
-/// The same stores, their calls counted in `metrics`.
-pub fn measured(stores: Stores, metrics: &Metrics) -> Stores {
-    let name = stores.ledger.name();
-    Stores {
-        broker: metrics.stores.broker(stores.broker),
-        ledger: metrics.stores.ledger(stores.ledger),
-        backend: metrics.stores.backend(stores.backend),
-        fused: stores.fused.map(|fused| metrics.stores.fused(fused, name)),
-    }
-}
-
-/// New stores in memory, as one, for servers of which nothing has to outlive the process. They take as much memory as what
-/// is sent to them, until it ends and its results expire.
-pub fn in_memory(clock: Arc<dyn Clock>) -> Stores {
-    let broker = Arc::new(broker::memory::Broker::new(Arc::clone(&clock)));
-    let ledger = Arc::new(ledger::memory::Ledger::new(clock));
-    let backend = Arc::new(backend::memory::Backend::new());
-    let fused = Arc::new(fused::memory::Fused::new(broker.clone(), ledger.clone(), backend.clone()));
-    Stores { broker, ledger, backend, fused: Some(fused) }
-}
-
-/// Opens the stores that a configuration names.
-///
-/// # Errors
-/// [`ServerError::Store`]: the directory cannot be used; it is as it was.
-#[cfg(feature = "embedded")]
-pub fn open(embedded: &Embedded, clock: Arc<dyn Clock>) -> Result<Stores, ServerError> {
-    let stores = crate::fused::embedded::open(&embedded.dir, crate::engine::Options::default(), clock)
-        .map_err(|why| ServerError::Store(why.to_string()))?;
-    Ok(Stores { broker: stores.broker, ledger: stores.ledger, backend: stores.backend, fused: Some(stores.fused) })
-}
-
-/// Refuses: this build has no store.
-///
-/// # Errors
-/// [`ServerError::Store`].
-#[cfg(not(feature = "embedded"))]
-pub fn open(_: &Embedded, _: Arc<dyn Clock>) -> Result<Stores, ServerError> {
-    Err(ServerError::Store("this build has no store: build with `--features embedded`".to_owned()))
-}
-
-/// Makes a data directory from a backup; answers how many records are in it.
-///
-/// # Errors
-/// [`ServerError::Store`]: there is no store in `directory` then.
-#[cfg(feature = "embedded")]
-pub fn restore(
-    from: &mut dyn std::io::Read,
-    directory: &std::path::Path,
-    clock: &dyn Clock,
-) -> Result<u64, ServerError> {
-    let restored = crate::fused::embedded::restore(from, directory, clock);
-    restored.map(|restored| restored.records).map_err(|why| ServerError::Store(why.to_string()))
-}
-
-/// Refuses: this build has no store.
-///
-/// # Errors
-/// [`ServerError::Store`].
-#[cfg(not(feature = "embedded"))]
-pub fn restore(_: &mut dyn std::io::Read, _: &std::path::Path, _: &dyn Clock) -> Result<u64, ServerError> {
-    Err(ServerError::Store("this build has no store: build with `--features embedded`".to_owned()))
 }

@@ -72,6 +72,9 @@ impl Options {
             priorities: if self.priorities { Support::Native(256) } else { Support::Unsupported },
             by_name: self.by_name,
             exact_redelivery: self.exact_redelivery,
+            carries_keys: true,
+            recognises: true,
+            keeps_place: true,
             routing_keys: false,
             shared: false,
             replicas: true,
@@ -319,8 +322,8 @@ impl State {
                     self.keys.remove(&message.task.key);
                 }
             }
-            Settle::Return { after } if after.is_zero() => self.put(sequence, Place::Ready),
-            Settle::Return { after } => self.put(sequence, Place::Delayed(now.plus(after))),
+            Settle::Return { after, .. } if after.is_zero() => self.put(sequence, Place::Ready),
+            Settle::Return { after, .. } => self.put(sequence, Place::Delayed(now.plus(after))),
         }
         Ok(())
     }

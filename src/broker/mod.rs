@@ -7,6 +7,8 @@
 pub mod embedded;
 pub mod memory;
 pub mod record;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -24,7 +26,8 @@ use crate::task::{MessageKey, QueueName, TaskId, TaskName};
 /// The attributes beside `body` repeat what is inside it, so that a room can index without opening it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewTask {
-    /// Names the message. A room that is given a key it still carries answers [`Published::Already`].
+    /// Names the message. A room that is given a key it still carries answers [`Published::Already`], if it
+    /// [recognises](Capabilities::recognises) keys.
     pub key: MessageKey,
     /// The task.
     pub task: TaskId,
@@ -47,7 +50,8 @@ pub struct NewTask {
 pub enum Published {
     /// The broker has it now.
     New,
-    /// The broker had a message of this key already and kept that one.
+    /// The broker had a message of this key already and kept that one. Only where it [`Capabilities::recognises`] keys;
+    /// elsewhere a message that is published again is there twice, and the ledger's fence keeps one outcome.
     Already,
 }
 
@@ -93,10 +97,15 @@ pub struct Want<'a> {
 pub enum Settle {
     /// Done: the message is gone.
     Ack,
-    /// Back to its queue, after this long; zero: at once, to the place it was taken from.
+    /// Back to its queue, after this long; zero: at once, to the place it was taken from where the room
+    /// [keeps places](Capabilities::keeps_place).
     Return {
         /// How long.
         after: Duration,
+        /// An attempt may have begun under this delivery: where other programs take from the same queue
+        /// ([`Capabilities::shared`]), it comes back to our servers only, which know of that attempt. `false`: to whoever
+        /// takes next.
+        began: bool,
     },
 }
 
@@ -137,6 +146,15 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// [`StoreError::Unavailable`] still held; settle again. [`StoreError::OutcomeUnknown`] settle again; `Stale` then
     /// says that it was done.
     async fn settle(&self, items: &[(Receipt, Settle)]) -> Vec<Result<(), StoreError>>;
+
+    /// Ends the use of the room by this process: what it still holds waits again without anybody finding out first, and
+    /// nothing can be taken afterwards. Rooms whose holdings end with the process do nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::OutcomeUnknown`]: it is found out, as after a crash.
+    async fn close(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Looking into queues without disturbing them; `None`: this room cannot.
     fn inspect(&self) -> Option<&dyn Inspect> {
@@ -276,6 +294,11 @@ pub trait Recall: Send + Sync {
 pub enum Holding {
     /// The process of the room: a new process finds the message waiting again.
     Process,
+    /// The process of the room, which others watch: they find its messages waiting again once it is seen to be dead.
+    Replica {
+        /// The longest that takes while the store can be reached.
+        noticed_within: Duration,
+    },
     /// The connection: the broker delivers the message again when it breaks.
     Connection,
     /// A timer of the broker, renewable up to `max`.
@@ -334,6 +357,15 @@ pub struct Capabilities {
     pub by_name: bool,
     /// `redelivered == false` proves a first delivery.
     pub exact_redelivery: bool,
+    /// [`Delivery::key`] is the key that a message was published under. Where false the room carries bodies alone: a key that
+    /// it answers is its own name for a message, the same at each delivery after an attempt may have begun, and `service`
+    /// puts ours into the body.
+    pub carries_keys: bool,
+    /// A key that is still carried is answered [`Published::Already`].
+    pub recognises: bool,
+    /// What was returned at once comes again from the place it was taken from. Where false it comes before younger messages,
+    /// those of one call of settle in their old order.
+    pub keeps_place: bool,
     /// Routing keys other than the queue's name mean something.
     pub routing_keys: bool,
     /// Other programs may take from the same queues.

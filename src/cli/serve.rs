@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::config::Given;
 use crate::clock::SystemClock;
 use crate::config::reload::{self, Look, Reloader};
-use crate::config::{Config, Embedded};
+use crate::config::{Combination, Config};
 use crate::failpoint::Failpoints;
 use crate::server::{Server, in_memory, open};
 use crate::service::Service;
@@ -49,9 +49,9 @@ impl Command {
         if let Err(error) = telemetry::start(&loaded.config.log) {
             return told(2, &error);
         }
-        let embedded = match loaded.stores() {
+        let stores = match loaded.stores() {
             _ if self.ephemeral => None,
-            Ok(embedded) => Some(embedded),
+            Ok(stores) => Some(stores),
             Err(error) => return told(2, &error),
         };
         let taken: Vec<String> = loaded.taken().into_iter().map(|shown| shown.key).collect();
@@ -61,7 +61,7 @@ impl Command {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        match serve(&loaded.config, embedded.as_ref(), self.reload.then_some(reloader)).await {
+        match serve(&loaded.config, stores.as_ref(), self.reload.then_some(reloader)).await {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => told(1, &format!("{error:#}")),
         }
@@ -74,8 +74,8 @@ fn told(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Serves from the embedded store, or from memory if there is none.
-async fn serve(config: &Config, embedded: Option<&Embedded>, reloader: Option<Reloader>) -> anyhow::Result<()> {
+/// Serves from the stores named, or from memory if none are.
+async fn serve(config: &Config, named: Option<&Combination>, reloader: Option<Reloader>) -> anyhow::Result<()> {
     let plan = std::env::var(FAILPOINTS).unwrap_or_default();
     let failpoints = Failpoints::parse(&plan).map_err(anyhow::Error::msg)?;
     // Before anything is opened, so that a signal that comes meanwhile is kept.
@@ -85,9 +85,9 @@ async fn serve(config: &Config, embedded: Option<&Embedded>, reloader: Option<Re
     let reloader = reloader.map(|r| signal(SignalKind::hangup()).map(|hangup| (r, hangup))).transpose();
     let reloader = reloader.context("cannot wait for SIGHUP")?;
     let clock = Arc::new(SystemClock);
-    let stores = match embedded {
+    let stores = match named {
         // Reading a large store takes a while, and nothing else has to run meanwhile.
-        Some(embedded) => open(embedded, clock.clone())?,
+        Some(named) => open(named, config, clock.clone()).await?,
         None => in_memory(clock.clone()),
     };
     let server = Server::bind(config, stores, clock, failpoints).await?;
@@ -95,8 +95,8 @@ async fn serve(config: &Config, embedded: Option<&Embedded>, reloader: Option<Re
     let line = writeln!(std::io::stdout(), "listening on http://{}", server.addr());
     line.and_then(|()| std::io::stdout().flush())
         .unwrap_or_else(|error| tracing::warn!(%error, "nobody reads our output"));
-    match embedded {
-        Some(embedded) => tracing::info!(dir = %embedded.dir.display(), addr = %server.addr(), "serving"),
+    match named {
+        Some(named) => tracing::info!(stores = %named, addr = %server.addr(), "serving"),
         None => tracing::warn!(addr = %server.addr(), "serving from memory: everything is lost when this server ends"),
     }
 

@@ -8,7 +8,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 
 use super::origin::{self, Origin, Origins, Shown};
 use super::yaml::{self, Found};
-use super::{Config, ConfigError, Embedded, keys, machinery, stores};
+use super::{Combination, Config, ConfigError, keys, machinery, stores};
 
 /// Where values come from, beside the defaults.
 #[derive(Debug, Clone, Default)]
@@ -70,7 +70,7 @@ impl Loaded {
     /// # Errors
     /// [`ConfigError::At`] or [`ConfigError::Refused`]: a store that is not in this build or not in this version, or stores
     /// that do not go together.
-    pub fn stores(&self) -> Result<Embedded, ConfigError> {
+    pub fn stores(&self) -> Result<Combination, ConfigError> {
         stores::combination(&self.config).map_err(|error| at(&self.origins, error))
     }
 }

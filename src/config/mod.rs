@@ -43,7 +43,7 @@ pub use origin::{Origin, Shown};
 pub use queues::Queue;
 pub use server::Server;
 pub use span::Span;
-pub use stores::{Embedded, combination};
+pub use stores::{Combination, Place, combination};
 pub use telemetry::Telemetry;
 
 /// Everything that can be configured.

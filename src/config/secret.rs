@@ -6,7 +6,7 @@ const REDACTED: &str = "[redacted]";
 /// The value of a key as it may be logged and shown: in URLs, user, password and query are left out. Everything up to the last
 /// `@` goes, so that a password with `/` or `@` in it, or one of several URLs in a list, does not slip through.
 pub(super) fn redacted(key: &str, text: &str) -> String {
-    if !matches!(key, "broker" | "result_backend" | "lock") || text.starts_with("embedded:") {
+    if !matches!(key, "broker" | "result_backend" | "lock" | "server.ledger") || text.starts_with("embedded:") {
         return text.to_owned();
     }
     // Machinery's two words that are no URL.

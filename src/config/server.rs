@@ -16,6 +16,9 @@ pub struct Server {
     pub listen: SocketAddr,
     /// The directory of the embedded store; made if it is not there. Default `./lineshaft-data`. Since 0.1.
     pub data_dir: PathBuf,
+    /// Where attempts are kept: `embedded:DIR`, or the URL of a Redis. Unset: the broker's own store. With an embedded one a
+    /// single server runs on the broker. Since 0.1.
+    pub ledger: Option<String>,
     /// True: listen where others can connect, though nothing is encrypted and nobody is asked who they are. Default false.
     /// Since 0.1.
     pub insecure: bool,
@@ -30,6 +33,7 @@ impl Default for Server {
         Self {
             listen: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 7340).into(),
             data_dir: PathBuf::from("./lineshaft-data"),
+            ledger: None,
             insecure: false,
             drain_deadline: Span::seconds(30),
             connection_streams_max: 1000,

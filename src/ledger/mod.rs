@@ -9,6 +9,8 @@ pub mod embedded;
 pub mod lifetime;
 pub mod memory;
 pub mod record;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 use std::fmt;
 use std::time::Duration;

@@ -185,7 +185,7 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
             Err(why) => bury_poison(inner, queue, delivery, why, now).await,
             // A broker that does not know names hands out whatever is next.
             Ok(opened) if !by_name && !reservation.takes(&opened.signature.name) => {
-                acks.push((delivery.receipt, Settle::Return { after: STRANGER_PAUSE }));
+                acks.push((delivery.receipt, Settle::Return { after: STRANGER_PAUSE, began: false }));
             }
             Ok(opened) => match reservation.next() {
                 None => give_back.push(delivery.receipt),
@@ -258,7 +258,7 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
     }
     inner.traffic.count(&queue.name, Event::Leased, offered, inner.clock.now());
     inner.traffic.observe(&queue.name, Time::Wait, &waits);
-    acks.extend(give_back.into_iter().map(|r| (r, Settle::Return { after: Duration::ZERO })));
+    acks.extend(give_back.into_iter().map(|r| (r, Settle::Return { after: Duration::ZERO, began: false })));
     inner.settle_broker(&acks).await;
     end(inner, ended).await;
 }
@@ -424,7 +424,7 @@ async fn bury_poison(inner: &Inner, queue: &Queue, delivery: Delivery, why: Stri
             inner.traffic.count(&queue.name, Event::SetAside, 1, now);
             Settle::Ack
         }
-        Err(_) => Settle::Return { after: OUTAGE_PAUSE },
+        Err(_) => Settle::Return { after: OUTAGE_PAUSE, began: false },
     };
     inner.settle_broker(&[(delivery.receipt, settle)]).await;
 }

@@ -203,7 +203,7 @@ async fn end_lost(inner: &Arc<Inner>, leases: Vec<Lease>) -> Result<(), StoreErr
     tell_lost(inner, gone, now).await;
     inner.failpoints.reach(Point::ReleaseEnded).await;
     for (lease, ending) in endings {
-        inner.let_go(&lease, &ending, Duration::ZERO).await;
+        inner.let_go(&lease, &ending, Duration::ZERO, true).await;
     }
     Ok(())
 }
@@ -240,8 +240,8 @@ pub(super) async fn look_at_held(inner: &Arc<Inner>) -> Result<(), StoreError> {
             let how = match standing {
                 Standing::Leased(now) if now == *lease => continue,
                 // Granted again elsewhere: the delivery stays, under the lease that counts.
-                Standing::Leased(_) => Settle::Return { after: Duration::ZERO },
-                Standing::Open => Settle::Return { after: Duration::ZERO },
+                Standing::Leased(_) => Settle::Return { after: Duration::ZERO, began: true },
+                Standing::Open => Settle::Return { after: Duration::ZERO, began: true },
                 Standing::Decided => Settle::Ack,
             };
             if let Some(receipt) = inner.hands.take_lease(lease).and_then(|h| h.receipt) {

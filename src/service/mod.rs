@@ -47,6 +47,7 @@ mod sessions;
 mod settle;
 mod share;
 mod slots;
+mod stamped;
 mod states;
 pub mod tasks;
 mod timeouts;
@@ -165,6 +166,10 @@ impl Service {
         if failpoints.is_unfused() {
             stores.fused = None;
         }
+        if !stores.broker.capabilities().carries_keys {
+            stores.broker = Arc::new(stamped::Stamped(stores.broker));
+            stores.fused = stores.fused.map(|fused| Arc::new(stamped::Stamped(fused)) as Arc<dyn Fused>);
+        }
         let guarantees = Guarantees {
             broker: stores.broker.capabilities().clone(),
             ledger: stores.ledger.name(),
@@ -275,6 +280,10 @@ impl Service {
         // Steps are bounded by the stores' own time limits; past the deadline the repair loop of the next process does the rest.
         let _ = tokio::time::timeout(inner.settings().drain_deadline, inner.steps.wait()).await;
         inner.stopping.cancel();
+        let closed = tokio::time::timeout(inner.settings().drain_deadline, inner.stores.broker.close()).await;
+        if let Ok(Err(error)) = closed {
+            tracing::warn!(%error, "the broker was not told of the end; it finds out");
+        }
     }
 }
 

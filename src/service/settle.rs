@@ -308,7 +308,7 @@ impl Inner {
                 "a task is given back again and again without a start"
             );
         }
-        self.let_go(&report.lease, &Ending::Free { report: None }, pause.max(*delay)).await;
+        self.let_go(&report.lease, &Ending::Free { report: None }, pause.max(*delay), true).await;
     }
 
     // A session that held as many leases as it may has a place again.
@@ -323,7 +323,8 @@ impl Inner {
     }
 
     /// Returns the delivery of a lease that has ended to the broker, if it is in hand. Its task shows as waiting again.
-    pub(super) async fn let_go(&self, lease: &LeaseId, ending: &Ending, after: Duration) {
+    /// `began`: an attempt may have begun under the lease.
+    pub(super) async fn let_go(&self, lease: &LeaseId, ending: &Ending, after: Duration, began: bool) {
         let hand = self.hands.take_lease(lease);
         self.freed(hand.as_ref());
         if let Some(hand) = &hand
@@ -334,7 +335,7 @@ impl Inner {
             self.waits_again(&opened.signature);
         }
         if let Some(receipt) = hand.and_then(|h| h.receipt) {
-            self.settle_broker(&[(receipt, Settle::Return { after })]).await;
+            self.settle_broker(&[(receipt, Settle::Return { after, began })]).await;
         } else if self.stores.ledger.replicas() {
             self.stores.ledger.notices().tell(Notice::Ended(vec![lease.message.clone()]));
         }
@@ -350,7 +351,8 @@ impl Inner {
         match self.stores.ledger.release(&items).await {
             Ok(_) => {
                 for lease in leases {
-                    self.let_go(lease, &Ending::Free { report: None }, after).await;
+                    // No worker has it, so nothing began.
+                    self.let_go(lease, &Ending::Free { report: None }, after, false).await;
                 }
             }
             // Their session may live for ever, and its worker does not know of them: they are tried again.

@@ -175,7 +175,7 @@ impl Inner {
             let items: Vec<_> = ids.iter().map(|id| (id.clone(), Ending::Free { report: None })).collect();
             self.stores.ledger.release(&items).await?;
             for id in &ids {
-                self.let_go(id, &Ending::Free { report: None }, Duration::ZERO).await;
+                self.let_go(id, &Ending::Free { report: None }, Duration::ZERO, true).await;
             }
         }
         Ok(())

@@ -117,6 +117,17 @@ const TABLE: &[(&str, &str)] = &[
     ("amqp:\n  exchange: e\n", ":2:3: amqp is {NO_BROKER}"),
     ("broker: secret\n", ":1:9: broker begins with no scheme that is known: embedded:DIR, or one of redis…"),
     ("broker: amqp://u:secret@h/\n", ":1:9: broker names a store of kind `amqp`, which this version does not have…"),
+    ("broker: redis://h:port\n", ":1:9: broker has a port that is none…"),
+    ("broker: redis://a,b\n", ":1:9: broker names a cluster, which this version does not know…"),
+    (
+        "broker: redis://h\nredis:\n  master_name: m\n",
+        ":1:9: redis.master_name is set, and this version asks no sentinels…",
+    ),
+    ("redis:\n  read_timeout: 301\n", ":2:17: redis.read_timeout is 301, it must be 0 to 300"),
+    (
+        "broker: embedded:a\nserver:\n  ledger: embedded:b\n",
+        ":3:11: broker is embedded:a and server.ledger embedded:b…",
+    ),
     ("broker: 'embedded:'\n", ":1:9: broker is embedded: without a directory, write embedded:DIR"),
     ("broker: embedded:a\nresult_backend: embedded:b\n", ":2:17: broker is embedded:a and result_backend embedded:b…"),
 ];

@@ -203,7 +203,7 @@ pub(crate) async fn settling_acknowledges_wherever_the_message_stands<R: FusedRo
     let taken = take(&room.broker(), 4).await;
     let after = Duration::from_secs(60);
     settle(&room.broker(), &taken[1], RETURN).await;
-    settle(&room.broker(), &taken[2], Settle::Return { after }).await;
+    settle(&room.broker(), &taken[2], Settle::Return { after, began: true }).await;
     settle(&room.broker(), &taken[3], Settle::Ack).await;
     let decisions: Vec<Decision> = leases.iter().map(|lease| decision(&lease.id, None, 1)).collect();
     assert_eq!(room.fused().settle(&decisions).await, Ok(vec![Verdict::Recorded; 4]));

@@ -42,6 +42,10 @@ pub(crate) fn run<R: Room, F: Future<Output = Outcome>>(
     body: impl FnOnce(R) -> F + Send + 'static,
 ) {
     let case = format!("{}::{}", case.0, case.1);
+    if let Some(why) = R::missing() {
+        drop(writeln!(std::io::stderr(), "skipped {case}: {why}"));
+        return;
+    }
     let (done, wait) = mpsc::channel();
     let runner = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(!R::REAL_TIME).build();

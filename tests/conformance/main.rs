@@ -15,6 +15,10 @@ mod ledger;
 mod make;
 mod measured_rooms;
 mod model;
+#[cfg(feature = "redis")]
+mod redis_ledger;
+#[cfg(feature = "redis")]
+mod redis_rooms;
 mod room;
 mod rooms;
 #[path = "../support/mod.rs"]
@@ -64,4 +68,12 @@ mod embedded {
     crate::backend::cases!(crate::rooms::Embedded);
     crate::fused::cases!(crate::rooms::Embedded);
     crate::model::cases!(crate::rooms::Embedded, broker ledger backend fused);
+}
+
+#[cfg(feature = "redis")]
+mod redis {
+    crate::broker::cases!(crate::redis_rooms::Redis);
+    crate::ledger::cases!(crate::redis_rooms::Redis);
+    crate::model::cases!(crate::redis_rooms::Redis, broker ledger backend);
+    crate::backend::cases!(crate::redis_rooms::Redis);
 }

@@ -90,7 +90,7 @@ pub(crate) async fn settle(broker: &Arc<dyn Broker>, delivery: &Delivery, how: S
 }
 
 /// Back at once.
-pub(crate) const RETURN: Settle = Settle::Return { after: Duration::ZERO };
+pub(crate) const RETURN: Settle = Settle::Return { after: Duration::ZERO, began: true };
 
 /// A session at its `attach`th attach, whose worker is called after it.
 pub(crate) fn session(id: &str, attach: u64) -> Session {

@@ -15,6 +15,11 @@ pub(crate) trait Room: Sized + 'static {
     /// Time cannot be paused, because the store is another program. Default: it can.
     const REAL_TIME: bool = false;
 
+    /// Why the room cannot be opened here; `None`: it can.
+    fn missing() -> Option<&'static str> {
+        None
+    }
+
     /// Empty stores that read `clock`.
     fn open(clock: Arc<TestClock>) -> impl Future<Output = Self>;
 
@@ -29,12 +34,12 @@ pub(crate) trait Room: Sized + 'static {
         self.clock().wall()
     }
 
-    /// Lets time pass.
+    /// Lets time pass; a room in real time steps the wall clock instead.
     fn pass(&self, time: Duration) -> impl Future<Output = ()> {
         async move {
             crate::harness::settle_down().await;
             if Self::REAL_TIME {
-                tokio::time::sleep(time).await;
+                self.clock().step_to(self.now().plus(time));
             } else {
                 tokio::time::advance(time).await;
             }

@@ -71,3 +71,7 @@ room!(memory_plain, crate::rooms::memory_plain);
 room!(embedded_fused, crate::rooms::embedded_fused);
 #[cfg(feature = "embedded")]
 room!(embedded, crate::rooms::embedded);
+#[cfg(feature = "redis")]
+room!(redis, crate::rooms::redis);
+#[cfg(all(feature = "redis", feature = "embedded"))]
+room!(redis_and_embedded, crate::rooms::redis_and_embedded);

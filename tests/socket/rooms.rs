@@ -1,6 +1,7 @@
 //! The combinations of stores under test, and how a case is run on one.
 
 use std::future::Future;
+use std::io::Write;
 use std::sync::Arc;
 
 use lineshaft::clock::SystemClock;
@@ -10,6 +11,8 @@ use lineshaft::service::Stores;
 use lineshaft::{backend, broker, fused, ledger};
 
 use crate::support::InProcess;
+#[cfg(feature = "redis")]
+use crate::support::redis::Redis;
 use crate::support::until::soon;
 
 /// Empty stores, and what a server on them says of itself.
@@ -17,14 +20,18 @@ pub(crate) struct Room {
     stores: Stores,
     failpoints: Failpoints,
     /// `Guarantees.broker`, `.ledger` and `.backend`.
-    pub(crate) name: &'static str,
+    pub(crate) names: [&'static str; 3],
     pub(crate) fused: bool,
     pub(crate) single_replica: bool,
     pub(crate) priorities: bool,
     pub(crate) inspects: bool,
     pub(crate) finds: bool,
+    /// Tasks that ended can be listed.
+    pub(crate) lists_ended: bool,
     // Removed after the stores in it are closed, since it is declared last.
     _directory: Option<tempfile::TempDir>,
+    #[cfg(feature = "redis")]
+    _redis: Option<Redis>,
 }
 
 impl Room {
@@ -35,7 +42,15 @@ impl Room {
 
     /// A server on these stores, with a changed configuration.
     pub(crate) async fn serve_with(&self, change: impl FnOnce(&mut Config)) -> InProcess {
-        InProcess::failing(self.stores.clone(), self.failpoints.clone(), change).await
+        #[cfg_attr(not(feature = "redis"), expect(unused_mut))]
+        let mut stores = self.stores.clone();
+        #[cfg(feature = "redis")]
+        if let Some(redis) = &self._redis {
+            // A server that ends gives back what it holds: each has a hold of its own.
+            let opened = broker::redis::Broker::open(redis.link().await, Default::default(), Arc::new(SystemClock));
+            stores.broker = Arc::new(opened.await.expect("the broker"));
+        }
+        InProcess::failing(stores, self.failpoints.clone(), change).await
     }
 }
 
@@ -51,13 +66,16 @@ fn of_memory(options: broker::memory::Options, fuse: bool) -> Room {
     Room {
         stores: Stores { broker, ledger, backend, fused },
         failpoints: Failpoints::default(),
-        name: "memory",
+        names: ["memory"; 3],
         fused: fuse,
         single_replica: false,
         priorities: options.priorities,
         inspects: options.inspect,
         finds: options.find && options.recall,
+        lists_ended: true,
         _directory: None,
+        #[cfg(feature = "redis")]
+        _redis: None,
     }
 }
 
@@ -100,13 +118,16 @@ pub(crate) async fn embedded_fused() -> Room {
     Room {
         stores: Stores { broker, ledger, backend, fused: Some(fused) },
         failpoints: Failpoints::default(),
-        name: "embedded",
+        names: ["embedded"; 3],
         fused: true,
         single_replica: true,
         priorities: true,
         inspects: true,
         finds: true,
+        lists_ended: true,
         _directory: Some(directory),
+        #[cfg(feature = "redis")]
+        _redis: None,
     }
 }
 
@@ -116,9 +137,61 @@ pub(crate) async fn embedded() -> Room {
     Room { failpoints: Failpoints::parse("unfused").expect("a plan"), fused: false, ..embedded_fused().await }
 }
 
-/// Runs `body` on a fresh room; one that hangs fails.
-pub(crate) async fn run<F: Future<Output = ()>>(room: impl Future<Output = Room>, body: impl FnOnce(Room) -> F) {
-    soon("the whole case", async { body(room.await).await }).await;
+/// A Redis of its own for all three; `None`: there is no Redis here.
+#[cfg(feature = "redis")]
+pub(crate) async fn redis() -> Option<Room> {
+    on_redis(false).await
+}
+
+/// A broker on a Redis of its own, and the embedded store for the rest.
+#[cfg(all(feature = "redis", feature = "embedded"))]
+pub(crate) async fn redis_and_embedded() -> Option<Room> {
+    on_redis(true).await
+}
+
+#[cfg(feature = "redis")]
+async fn on_redis(embeds: bool) -> Option<Room> {
+    if Redis::missing().is_some() {
+        return None;
+    }
+    let redis = Redis::start(&[]).await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut config = Config { broker: Some(redis.url()), ..Config::default() };
+    if embeds {
+        let place = format!("embedded:{}", directory.path().display());
+        (config.result_backend, config.server.ledger) = (Some(place.clone()), Some(place));
+    }
+    let named = lineshaft::config::combination(&config).expect("stores that go together");
+    let stores = lineshaft::server::open(&named, &config, Arc::new(SystemClock)).await.expect("the stores");
+    let other = if embeds { "embedded" } else { "redis" };
+    Some(Room {
+        stores,
+        failpoints: Failpoints::default(),
+        names: ["redis", other, other],
+        fused: false,
+        single_replica: embeds,
+        priorities: false,
+        inspects: true,
+        finds: false,
+        lists_ended: embeds,
+        _directory: Some(directory),
+        _redis: Some(redis),
+    })
+}
+
+/// Runs `body` on a fresh room; one that hangs fails. Without a room, nothing is run.
+pub(crate) async fn run<R: Into<Option<Room>>, F: Future<Output = ()>>(
+    room: impl Future<Output = R>,
+    body: impl FnOnce(Room) -> F,
+) {
+    let case = async {
+        match room.await.into() {
+            Some(room) => body(room).await,
+            // Not `eprintln`, which the test runner keeps to itself when a test passes.
+            None => drop(writeln!(std::io::stderr(), "skipped: the store of this room is not installed")),
+        }
+    };
+    soon("the whole case", case).await;
 }
 
 /// Instantiates cases, functions of `$module`, for a room.

@@ -35,7 +35,7 @@ pub(crate) async fn a_server_tells_its_stores_and_what_they_promise(room: Room) 
     assert_eq!((info.version.as_str(), info.default_queue.as_str()), (env!("CARGO_PKG_VERSION"), "machinery_tasks"));
     assert_eq!(info.features.iter().any(|feature| feature == "embedded"), cfg!(feature = "embedded"));
     let promised = info.guarantees.expect("is always set");
-    assert_eq!([&promised.broker, &promised.ledger, &promised.backend], [room.name; 3]);
+    assert_eq!([promised.broker.as_str(), &promised.ledger, &promised.backend], room.names);
     assert_eq!((promised.fused, promised.single_replica), (room.fused, room.single_replica));
     for sentence in [promised.durability, promised.delivery, promised.stale_results] {
         assert!(sentence.len() > 20, "{sentence:?}");

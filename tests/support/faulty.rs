@@ -138,6 +138,10 @@ impl Broker for Faulty<dyn Broker> {
         write_each!(self, items, self.room.settle(items))
     }
 
+    async fn close(&self) -> Result<(), StoreError> {
+        self.room.close().await
+    }
+
     fn inspect(&self) -> Option<&dyn Inspect> {
         self.room.inspect().map(|_| self as &dyn Inspect)
     }

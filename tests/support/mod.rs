@@ -9,6 +9,8 @@ pub(crate) mod faulty;
 pub(crate) mod in_process;
 pub(crate) mod process;
 pub(crate) mod raw;
+#[cfg(feature = "redis")]
+pub(crate) mod redis;
 pub(crate) mod refusal;
 pub(crate) mod until;
 

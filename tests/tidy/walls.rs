@@ -19,7 +19,7 @@ const LIBRARIES: [(&str, &[&str]); 15] = [
     ("hyper", &["api", "server"]),
     ("lineshaft_client", &["api", "cli"]),
     ("redb", &["engine"]),
-    ("redis", &["broker::redis", "ledger::redis", "backend::redis", "fused::redis"]),
+    ("redis", &["link::redis", "broker::redis", "ledger::redis", "backend::redis", "fused::redis"]),
     ("lapin", &["broker::amqp", "backend::amqp"]),
     ("aws_sdk_sqs", &["broker::sqs"]),
     ("mongodb", &["backend::mongodb"]),
@@ -115,7 +115,7 @@ fn module(from: Place<'_>, to: &str, named: &[&str]) -> bool {
         Place::Module("task" | "wire") => to == "task" || named == ["clock", "WallTime"],
         Place::Module("clock" | "error" | "failpoint") => false,
         // Knows records, not tasks.
-        Place::Module("engine") => matches!(to, "clock" | "error" | "failpoint" | "telemetry"),
+        Place::Module("engine" | "link") => matches!(to, "clock" | "error" | "failpoint" | "telemetry"),
         Place::Module("broker") => COMMON.contains(&to),
         Place::Module("backend") => COMMON.contains(&to),
         // A decision names the messages and states that follow from it.
@@ -126,6 +126,9 @@ fn module(from: Place<'_>, to: &str, named: &[&str]) -> bool {
             COMMON.contains(&to)
                 || to == "telemetry"
                 || (to == "engine" && room == "embedded")
+                || (to == "link" && named.get(1) == Some(&room))
+                // What Machinery programs can see is in its format.
+                || (to == "wire" && seam == "backend" && !matches!(room, "memory" | "embedded"))
                 || (seam == "ledger" && matches!(to, "broker" | "backend"))
                 || (seam == "fused" && SEAMS.contains(&to))
         }
@@ -140,7 +143,7 @@ fn module(from: Place<'_>, to: &str, named: &[&str]) -> bool {
                 || (SEAMS.contains(&to) && named.len() > 1 && !store)
         }
         // Fills the settings of those it configures.
-        Place::Module("config") => COMMON.contains(&to) || matches!(to, "service" | "telemetry" | "api"),
+        Place::Module("config") => COMMON.contains(&to) || matches!(to, "service" | "telemetry" | "api" | "link"),
         Place::Module("telemetry") => COMMON.contains(&to) || SEAMS.contains(&to) || to == "config",
         // Stands on the Rust client, as any program does; reads spans of time as the configuration does.
         Place::Module("cli") => matches!(to, "clock" | "telemetry" | "task") || named == ["config", "Span"],

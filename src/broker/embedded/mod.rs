@@ -131,6 +131,9 @@ fn capabilities() -> Capabilities {
         priorities: Support::Native(256),
         by_name: true,
         exact_redelivery: false,
+        carries_keys: true,
+        recognises: true,
+        keeps_place: true,
         routing_keys: false,
         shared: false,
         replicas: false,
@@ -210,12 +213,12 @@ impl super::Broker for Broker {
             };
             settled.insert(rank);
             match settle {
-                Settle::Return { after } if after.is_zero() => {
+                Settle::Return { after, .. } if after.is_zero() => {
                     if !self.store.index.put_back(receipt, true) {
                         answers[at] = Err(StoreError::Stale);
                     }
                 }
-                Settle::Return { after } => {
+                Settle::Return { after, .. } => {
                     durable.push((at, key, rank, Some((receipt.clone(), now.plus((*after).min(DELAY_MAX))))));
                 }
                 Settle::Ack => durable.push((at, key, rank, None)),

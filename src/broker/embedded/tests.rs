@@ -155,7 +155,7 @@ async fn a_delayed_message_wakes_who_waits_when_it_is_due_also_after_a_restart()
     let taken = room.take(10).await;
     assert_eq!(bodies(&taken), ["soon"]);
     // Put off until after the late one.
-    room.settle(&taken[0], Settle::Return { after: 2 * HOUR }).await.unwrap();
+    room.settle(&taken[0], Settle::Return { after: 2 * HOUR, began: true }).await.unwrap();
     let queue = room.queue.clone();
     drop(room);
     room = Room::with_clock(dir.path(), clock.clone());

@@ -66,12 +66,16 @@ fn check(loaded: &Loaded, json: bool) -> Result<(), Failure> {
     let stores = loaded.stores().map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     if json {
         let taken: Vec<Value> = loaded.taken().iter().map(object).collect();
-        let store = stores.dir.to_string_lossy();
+        let stores = json!({
+            "broker": stores.broker.to_string(),
+            "ledger": stores.ledger.to_string(),
+            "backend": stores.backend.to_string(),
+        });
         return output::line(
-            &json!({ "good": true, "store": store, "taken": taken, "warnings": loaded.warnings }).to_string(),
+            &json!({ "good": true, "stores": stores, "taken": taken, "warnings": loaded.warnings }).to_string(),
         );
     }
-    output::line(&format!("good: the embedded store in {}", stores.dir.display()))
+    output::line(&format!("good: {stores}"))
 }
 
 fn show(loaded: &Loaded, json: bool) -> Result<(), Failure> {

@@ -38,7 +38,7 @@ pub(super) fn look(given: &Given) -> Vec<Check> {
             if loaded.warnings.is_empty() {
                 checks.push(Check::ok("configuration", "good"));
             }
-            checks.extend(directory(&stores.dir));
+            stores.directories().into_iter().for_each(|dir| checks.extend(directory(dir)));
         }
     }
     checks.push(open_files());

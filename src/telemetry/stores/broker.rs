@@ -46,6 +46,10 @@ impl Broker for Measured<dyn Broker> {
         self.room.each(Place::settle as usize, self.inner.settle(items)).await
     }
 
+    async fn close(&self) -> Result<(), StoreError> {
+        self.inner.close().await
+    }
+
     fn inspect(&self) -> Option<&dyn Inspect> {
         self.inner.inspect().map(|_| self as &dyn Inspect)
     }

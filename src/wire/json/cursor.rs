@@ -20,6 +20,11 @@ impl<'a> Cursor<'a> {
         Self { bytes, at: 0, depth: 0, open: Vec::new() }
     }
 
+    /// Bytes before the position.
+    pub(in crate::wire) fn at(&self) -> usize {
+        self.at
+    }
+
     fn error(&self, why: &'static str) -> JsonError {
         JsonError { at: self.at, why }
     }

@@ -13,17 +13,21 @@
 //! - Callbacks are not looked into until they are sent. An error inside one surfaces then, and depth costs nothing.
 
 mod callback;
+mod kept;
 #[cfg(test)]
 mod properties;
 mod read;
 mod routing;
+mod stamp;
 mod state;
 mod value;
 mod write;
 
 pub use callback::{callback_after_error, callback_after_success};
+pub use kept::{Kept, ORDER_CHARS, decode_kept, encode_kept, order_text};
 pub use read::{ArgsError, Decoded, decode, salvage_uuid};
 pub use routing::{EmptyKey, Exchange, Filled, RULES, Rule, rule};
+pub use stamp::{STAMP, stamp, stamped};
 pub use state::{decode_state, encode_results, encode_state};
 pub use write::{digest, encode};
 

@@ -224,7 +224,7 @@ pub(crate) async fn depths_tell_what_waits_what_is_delayed_and_which_is_oldest<R
     let taken = take_names(&broker, &[name("work"), name("other")], 10).await;
     let found = depths(&[queue("q")]).await.remove(0);
     assert_eq!(found, Depth { waiting: 0, delayed: 1, oldest: None });
-    settle(&broker, &taken[0], Settle::Return { after: Duration::ZERO }).await;
+    settle(&broker, &taken[0], RETURN).await;
     assert_eq!(depths(&[queue("q")]).await[0].waiting, 1);
     Ok(())
 }

@@ -33,6 +33,7 @@ macro_rules! cases {
             crate::harness::cases!($room, broker::settle:
                 an_acknowledged_message_is_gone
                 a_returned_message_keeps_its_place
+                what_one_call_returns_comes_first_in_its_old_order
                 a_returned_message_is_marked_as_redelivered
                 a_message_returned_with_a_delay_waits_that_long
                 ready_resolves_when_something_is_returned

@@ -22,6 +22,7 @@ pub(crate) async fn an_acknowledged_message_is_gone<R: BrokerRoom>(room: R) -> O
 
 pub(crate) async fn a_returned_message_keeps_its_place<R: BrokerRoom>(room: R) -> Outcome {
     let broker = room.broker();
+    needs(broker.capabilities().keeps_place, "keeps_place = false")?;
     publish_labels(&broker, &["a", "b", "c"]).await;
     let taken = take(&broker, 2).await;
     publish_labels(&broker, &["d"]).await;
@@ -29,6 +30,24 @@ pub(crate) async fn a_returned_message_keeps_its_place<R: BrokerRoom>(room: R) -
     settle(&broker, &taken[1], RETURN).await;
     settle(&broker, &taken[0], RETURN).await;
     assert_eq!(take_labels(&broker).await, ["a", "b", "c", "d"]);
+    Ok(())
+}
+
+pub(crate) async fn what_one_call_returns_comes_first_in_its_old_order<R: BrokerRoom>(room: R) -> Outcome {
+    let broker = room.broker();
+    for began in [true, false] {
+        publish_labels(&broker, &["a", "b", "c"]).await;
+        let taken = take(&broker, 2).await;
+        publish_labels(&broker, &["d"]).await;
+        let how = Settle::Return { after: Duration::ZERO, began };
+        let items = [(taken[1].receipt.clone(), how), (taken[0].receipt.clone(), how)];
+        assert_eq!(broker.settle(&items).await, [Ok(()), Ok(())]);
+        let again = take(&broker, 10).await;
+        assert_eq!(labels(&again), ["a", "b", "c", "d"], "began: {began}");
+        for delivery in &again {
+            settle(&broker, delivery, Settle::Ack).await;
+        }
+    }
     Ok(())
 }
 
@@ -48,7 +67,7 @@ pub(crate) async fn a_message_returned_with_a_delay_waits_that_long<R: BrokerRoo
     let broker = room.broker();
     publish_labels(&broker, &["a", "b"]).await;
     let after = Duration::from_secs(2);
-    settle(&broker, &take(&broker, 1).await[0], Settle::Return { after }).await;
+    settle(&broker, &take(&broker, 1).await[0], Settle::Return { after, began: true }).await;
     assert_eq!(take_labels(&broker).await, ["b"]);
     if !R::REAL_TIME {
         room.pass(after - Duration::from_millis(2)).await;
@@ -83,7 +102,7 @@ pub(crate) async fn a_settled_receipt_is_void<R: BrokerRoom>(room: R) -> Outcome
     settle(&broker, &taken[0], Settle::Ack).await;
     settle(&broker, &taken[1], RETURN).await;
     for delivery in &taken {
-        for how in [Settle::Ack, RETURN, Settle::Return { after: Duration::from_secs(60) }] {
+        for how in [Settle::Ack, RETURN, Settle::Return { after: Duration::from_secs(60), began: true }] {
             assert_eq!(broker.settle(&[(delivery.receipt.clone(), how)]).await, [Err(StoreError::Stale)]);
         }
     }

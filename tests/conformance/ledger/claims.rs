@@ -230,7 +230,8 @@ pub(crate) async fn claims_survive_a_restart<R: LedgerRoom>(room: R) -> Outcome 
     assert_eq!(claim(&ledger, &request("s", "b")).await, Claimed::New);
     published(&ledger, &request("s", "b"), "b").await;
     drop(ledger);
-    let ledger = reopen(room).await?.ledger();
+    let room = reopen(room).await?;
+    let ledger = room.ledger();
     assert_eq!(claim(&ledger, &both("r", "k", "x")).await, again("a"));
     assert_eq!(claim(&ledger, &request("s", "x")).await, sent("b"));
     assert_eq!(claim(&ledger, &keyed("k", Until::Ended, "x")).await, holder("a", Until::Ended, true));

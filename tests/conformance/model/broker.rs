@@ -120,7 +120,7 @@ impl Pair {
             let (model, room) = random.pick(&self.given[from..]).clone();
             let how = match random.below(4) {
                 0 => RETURN,
-                1 => Settle::Return { after: Duration::from_secs(random.below(10) as u64) },
+                1 => Settle::Return { after: Duration::from_secs(random.below(10) as u64), began: true },
                 _ => Settle::Ack,
             };
             ((model, how), (room, how))

@@ -205,7 +205,7 @@ async fn give_back(step: Step, random: &mut Random, model: &Memory, room: &impl 
     let (in_model, in_room) = held.deliveries.swap_remove(random.below(held.deliveries.len()));
     let how = match random.below(4) {
         0 => Settle::Ack,
-        1 => Settle::Return { after: Duration::from_secs(random.below(10) as u64) },
+        1 => Settle::Return { after: Duration::from_secs(random.below(10) as u64), began: true },
         _ => RETURN,
     };
     let model_broker = crate::room::BrokerRoom::broker(model);

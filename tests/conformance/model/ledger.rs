@@ -5,22 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lineshaft::clock::{Clock, TestClock};
+use lineshaft::clock::{Clock, TestClock, WallTime};
+use lineshaft::ledger::claim::{Claim, Judged, Until};
 use lineshaft::ledger::{
-    Begun, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Lifetime, Standing, memory,
+    Begun, CancelMark, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Lifetime, Standing, memory,
 };
 use lineshaft::task::{FencingToken, LeaseId};
 
 use super::{Random, STEPS, Step, seeds};
 use crate::broker::restart::reopen;
-use crate::harness::{Outcome, START, needs};
+use crate::harness::{Outcome, START};
+use crate::ledger::claims::{judged, keyed};
 use crate::ledger::effects::rich;
 use crate::make::*;
 use crate::room::LedgerRoom;
 
 pub(crate) async fn answers_as_the_model_does<R: LedgerRoom>(room: R) -> Outcome {
     drop(room);
-    needs(!R::REAL_TIME, "the store has a clock of its own")?;
     for seed in seeds() {
         run::<R>(seed).await?;
     }
@@ -49,7 +50,7 @@ async fn run<R: LedgerRoom>(seed: u64) -> Outcome {
     let mut random = Random(seed);
     for number in 0..STEPS {
         let step = Step { seed, number };
-        match random.below(40) {
+        match random.below(48) {
             0..4 => pair.attach(step, &mut random).await,
             4..6 => pair.renew(step, &mut random).await,
             6..8 => pair.watch(step).await,
@@ -63,6 +64,8 @@ async fn run<R: LedgerRoom>(seed: u64) -> Outcome {
             36 if random.one_in(2) => pair.lifetimes(step, &mut random).await,
             36 => pair.sweep(step, &mut random).await,
             37 | 38 => room.pass(Duration::from_millis(random.below(90_000) as u64)).await,
+            39..44 => pair.claim(step, &mut random).await,
+            44..47 => pair.mark(step, &mut random).await,
             _ => {
                 pair.room = Arc::clone(&pair.model);
                 room = reopen(room).await?;
@@ -87,6 +90,26 @@ fn lifetime(random: &mut Random) -> Lifetime {
 
 fn one_message(random: &mut Random) -> String {
     format!("m{}", random.below(12))
+}
+
+/// A send under one or two of few names.
+fn one_claim(random: &mut Random, at: WallTime) -> Claim {
+    let label = format!("c{}", random.below(3));
+    let name = format!("n{}", random.below(3));
+    let other = key(&format!("c{}", random.below(3)));
+    let until = *random.pick(&[Until::Started, Until::Ended, Until::Time]);
+    let made = Claim { at, digest: [random.below(2) as u8; 32], ..keyed(&name, until, &label) };
+    let made = match random.below(4) {
+        0 => judged(made, Judged::Free(other)),
+        1 => judged(made, Judged::InForce(other)),
+        _ => made,
+    };
+    let request = Some(format!("n{}", random.below(3)));
+    match random.below(3) {
+        0 => Claim { request, key: None, ..made },
+        1 => Claim { request, ..made },
+        _ => made,
+    }
 }
 
 impl Pair {
@@ -160,23 +183,60 @@ impl Pair {
             attempts_before: random.below(3) as u32,
             body: random.one_in(2).then(|| Bytes::from_static(b"body")),
             queue: queue(random.pick::<&str>(&["q", "r"])),
+            generation: random.below(3) as u64,
             at,
             ..grant(&one_message(random), &one_session(random))
         });
         let model = self.model.begin(&grants).await.expect("begin");
         let mut room = self.room.begin(&grants).await.expect("begin");
         for (model, room) in model.iter().zip(&room) {
-            if let (Begun::Run(model), Begun::Run(room)) = (model, room) {
+            if let (Begun::Run(model) | Begun::Cancelled(model), Begun::Run(room) | Begun::Cancelled(room)) =
+                (model, room)
+            {
                 self.granted.push((model.id.clone(), room.id.clone()));
                 self.tokens.insert(room.id.token, model.id.token);
             }
         }
         for begun in &mut room {
-            if let Begun::Run(lease) | Begun::Held(lease) = begun {
+            if let Begun::Run(lease) | Begun::Held(lease) | Begun::Cancelled(lease) = begun {
                 *lease = self.as_model(lease.clone());
             }
         }
         step.agree(&grants, model, room);
+    }
+
+    async fn mark(&self, step: Step, random: &mut Random) {
+        let marks = |random: &mut Random| {
+            let task = |random: &mut Random| task_id(&format!("task_{}", one_message(random)));
+            random.some(3, |random| CancelMark { task: task(random), generation: random.below(3) as u64 })
+        };
+        let set = marks(random);
+        step.agree(&set, self.model.mark(&set).await, self.room.mark(&set).await);
+        let gone = marks(random);
+        step.agree(&gone, self.model.unmark(&gone).await, self.room.unmark(&gone).await);
+        let asked = marks(random);
+        step.agree(&asked, self.model.marked(&asked).await, self.room.marked(&asked).await);
+        let after = random.one_in(2).then(|| task_id(&format!("task_{}", one_message(random))));
+        let max = random.below(5);
+        let model = self.model.marks(after.as_ref(), max).await;
+        step.agree(("marks", max), model, self.room.marks(after.as_ref(), max).await);
+    }
+
+    async fn claim(&self, step: Step, random: &mut Random) {
+        let (model, room) = (self.model.claims(), self.room.claims());
+        let at = self.clock.wall();
+        let claims = random.some(4, |random| one_claim(random, at));
+        step.agree(&claims, model.claim(&claims).await, room.claim(&claims).await);
+        let sends = |random: &mut Random| {
+            random.some(3, |random| {
+                let claim = one_claim(random, at);
+                (claim.names(), claim.sending.message.key)
+            })
+        };
+        let published = sends(random);
+        step.agree(&published, model.published(&published).await, room.published(&published).await);
+        let back = sends(random);
+        step.agree(&back, model.unclaim(&back).await, room.unclaim(&back).await);
     }
 
     async fn release(&self, step: Step, random: &mut Random) {

@@ -1,0 +1,15 @@
+//! What only a real Redis can show: kills, restarts, lost answers, other programs on the same keys.
+//!
+//! Without a `redis-server` each test says that it is skipped.
+
+#![cfg(feature = "redis")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod beside;
+mod cost;
+mod death;
+mod outage;
+mod storm;
+#[path = "../support/mod.rs"]
+mod support;
+mod world;
