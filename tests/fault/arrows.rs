@@ -69,7 +69,8 @@ fn crash_at(point: Point, mode: &str) {
     // Tasks that nobody takes, each with a time of its own after which it is over: for the arrows of expiring.
     let mut late = Vec::new();
     if matches!(point, Point::SendLimited | Point::LapseBegun) {
-        late.extend((1..=3).map(|seconds| format!("late-{seconds}")));
+        // More than are needed: two that are over in the same second reach the arrow once.
+        late.extend((1..=8).map(|seconds| format!("late-{seconds}")));
         for id in &late {
             // The last one may not be answered.
             let _ = runtime.block_on(send_late(&server.url(), id));
