@@ -32,9 +32,6 @@ const ROUND_BYTES_MAX: usize = 1 << 20;
 const GRANTS_IN_FLIGHT_MAX: usize = 4;
 /// A broker that has something says so within this time; the slots of a queue that is empty are kept from others as long.
 const IDLE_AFTER: Duration = Duration::from_millis(5);
-/// What a broker hands out under a name that was not asked for goes back for as long, so that it does not come round at
-/// once.
-const STRANGER_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after a store failed, so that an outage is not a busy loop.
 const OUTAGE_PAUSE: Duration = Duration::from_millis(500);
 
@@ -185,7 +182,8 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
             Err(why) => bury_poison(inner, queue, delivery, why, now).await,
             // A broker that does not know names hands out whatever is next.
             Ok(opened) if !by_name && !reservation.takes(&opened.signature.name) => {
-                acks.push((delivery.receipt, Settle::Return { after: STRANGER_PAUSE, began: false }));
+                let after = queue.strangers.rest(&delivery.body);
+                acks.push((delivery.receipt, Settle::Return { after, began: false }));
             }
             Ok(opened) => match reservation.next() {
                 None => give_back.push(delivery.receipt),

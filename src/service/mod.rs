@@ -3,7 +3,7 @@
 //! Sees brokers, ledgers and backends only as traits. Knows no protocol.
 //!
 //! - `enqueue`: accepting tasks; `claims`: those whose sender named them; `earlier`: ids that were sent before. `dispatch`:
-//!   whom a task goes to. `sessions`,
+//!   whom a task goes to. `strangers`: what is for workers of other programs. `sessions`,
 //!   `attachment`, `slots`, `share`: who is there, credit and fairness.
 //! - `worker`, `unary`: streams and single calls of workers. `hands`: what this replica holds.
 //! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
@@ -49,6 +49,7 @@ mod share;
 mod slots;
 mod stamped;
 mod states;
+mod strangers;
 pub mod tasks;
 mod timeouts;
 mod traffic;

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use super::attachment::{Attachment, State};
 use super::share::Shares;
 use super::slots::Queue;
+use super::strangers::Strangers;
 use super::types::{Event, Revoked};
 use crate::ledger::Subscription;
 use crate::task::{LeaseId, QueueName, SessionId, TaskName};
@@ -76,6 +77,7 @@ impl Sessions {
                     changed: Notify::new(),
                     members: Mutex::default(),
                     round: AtomicU64::new(0),
+                    strangers: Strangers::default(),
                 });
                 fresh.push(queue.clone());
                 queue

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::attachment::Attachment;
+use super::strangers::Strangers;
 use crate::task::{QueueName, SessionId, TaskName};
 
 /// A queue that somebody here takes from.
@@ -19,6 +20,8 @@ pub(super) struct Queue {
     pub(super) members: Mutex<Vec<Arc<Attachment>>>,
     /// Where the next round begins, so that no group of names is always first.
     pub(super) round: AtomicU64,
+    /// What it hands out and nobody here takes.
+    pub(super) strangers: Strangers,
 }
 
 impl Queue {

@@ -14,7 +14,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::{Inner, Service};
 use crate::error::Error;
-use crate::task::{Order, TaskId, TaskState};
+use crate::task::{Order, TaskId, TaskState, Timestamp};
 
 /// Everything watched is read again this often, whatever was told: notices may be lost.
 const SAFETY_READ: Duration = Duration::from_secs(30);
@@ -55,13 +55,32 @@ async fn poll(inner: &Inner) {
     }
 }
 
+/// What tells a state from the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    order: Order,
+    created_at: Timestamp,
+}
+
+impl Seen {
+    fn of(state: &TaskState) -> Self {
+        Self { order: state.order(), created_at: state.created_at }
+    }
+
+    /// Whether `state` is worth telling to who has seen this. States of ours never go back. One that a Machinery program
+    /// wrote has no place among them (its attempt is 0): whatever it is, it is the newest, since it stands where ours stood.
+    fn is_behind(&self, state: &TaskState) -> bool {
+        if state.attempt == 0 { Self::of(state) != *self } else { state.order() > self.order }
+    }
+}
+
 /// States of one task as they are seen.
 #[derive(Debug)]
 pub struct StateWatch {
     inner: Arc<Inner>,
     id: TaskId,
     wake: Arc<Notify>,
-    last: Option<Order>,
+    last: Option<Seen>,
     first: bool,
     over: bool,
 }
@@ -103,9 +122,9 @@ impl StateWatch {
                 }
             };
             if let Some(state) = state
-                && self.last.is_none_or(|last| state.order() > last)
+                && self.last.is_none_or(|last| last.is_behind(&state))
             {
-                self.last = Some(state.order());
+                self.last = Some(Seen::of(&state));
                 self.over = state.status.is_final();
                 return Ok(Some(state));
             }
@@ -167,5 +186,47 @@ impl Service {
                 Ok(Err(error)) => return Err(error),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{FailureReason, Status};
+
+    fn state(generation: u64, attempt: u32, status: Status, created: i64) -> TaskState {
+        TaskState {
+            task_id: TaskId::trusted("t"),
+            task_name: "n".into(),
+            status,
+            results: None,
+            error: String::new(),
+            reason: FailureReason::Unknown,
+            generation,
+            attempt,
+            releases: 0,
+            created_at: Timestamp { seconds: created, nanos: 0, offset_minutes: 0 },
+            updated_at: Timestamp::ZERO,
+        }
+    }
+
+    #[test]
+    fn what_another_program_wrote_is_news_whenever_it_differs_and_ours_only_forward() {
+        let told = [
+            state(9, 1, Status::Pending, 1),
+            state(0, 0, Status::Received, 1),
+            state(0, 0, Status::Retry, 1),
+            // Machinery sends a retry like any task.
+            state(0, 0, Status::Pending, 2),
+            state(9, 1, Status::Started, 2),
+            state(0, 0, Status::Success, 2),
+        ];
+        for pair in told.windows(2) {
+            assert!(Seen::of(&pair[0]).is_behind(&pair[1]), "{pair:?}");
+        }
+        for same in &told {
+            assert!(!Seen::of(same).is_behind(same));
+        }
+        assert!(!Seen::of(&told[4]).is_behind(&told[0]), "ours never goes back");
     }
 }

@@ -24,6 +24,9 @@ readonly JAEGER=$TOOLS_DIR/jaeger-$JAEGER_VERSION/jaeger
 PEERS=$TOOLS_DIR/peers-$(cat tests/bench/peers/go/{kit,machinery,asynq}/*.{go,mod} 2>/dev/null | sha256sum | head -c 12)
 readonly PEERS
 
+MACHINERY=$TOOLS_DIR/interop-$(cat tests/interop/machinery/{*.go,go.mod,go.sum} 2>/dev/null | sha256sum | head -c 12)/machinery
+readonly MACHINERY
+
 declare -A TOOL_JOBS=()
 
 prepare() {
@@ -111,6 +114,10 @@ install_wheel() { python3 -m venv "$1" && "$1/bin/pip" install --quiet "$2"; }
 # The Go programs of tests/bench/peers that the suite runs, at the versions in their go.mod.
 have_peers() { [[ -x $PEERS/bin/machinery && -x $PEERS/bin/asynq ]]; }
 install_peers() { PEERS_BUILD=$PEERS tests/bench/peers/build.sh machinery asynq; }
+
+# The real Machinery as a worker and a producer of tests/interop, at the version in its go.mod.
+have_machinery() { [[ -x $MACHINERY ]]; }
+install_machinery() { mkdir -p "${MACHINERY%/*}" && go -C tests/interop/machinery build -o "$MACHINERY" .; }
 
 have_redis() { command -v redis-server >/dev/null; }
 install_redis() { install_debian redis-server; }

@@ -218,3 +218,27 @@ async fn whoever_waits_is_woken_by_others_with_or_without_a_connection_of_its_ow
         assert!(drain(&broker, 1).await[0].redelivered);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_when_the_last_of_ours_has_just_stopped_waiting_is_there_for_others() {
+    needs_redis!();
+    let redis = Redis::start(&[]).await;
+    let mut connection = redis.connection().await;
+    let broker = replica(&redis).await;
+    let waiter = Arc::clone(&broker);
+    let waiting = tokio::spawn(async move { waiter.ready(&queue("q"), &[]).await });
+    until("it waits at Redis", async || {
+        let info: String = redis::cmd("INFO").arg("clients").query_async(&mut connection).await.unwrap();
+        info.contains("blocked_clients:1").then_some(())
+    })
+    .await;
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    // Redis still moves it into the inbox, which no Machinery worker looks at.
+    run(&mut connection, &["RPUSH", "q", "m"]).await;
+    until("it is back", async || {
+        let there = [length(&mut connection, "q").await, length(&mut connection, "{q}:inbox").await];
+        (there == [1, 0]).then_some(())
+    })
+    .await;
+}

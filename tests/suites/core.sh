@@ -23,8 +23,8 @@ core_parallel=() core_serial=()
 for core_test in "${core_tests[@]}"; do
     case $core_test in
     fault*) core_serial+=(--test "$core_test") ;;
-    # A suite of its own.
-    operations) ;;
+    # In suites of their own.
+    operations | interop) ;;
     *) core_parallel+=(--test "$core_test") ;;
     esac
 done

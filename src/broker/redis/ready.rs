@@ -65,6 +65,7 @@ fn watch(inner: &Arc<Inner>, queue: &Arc<Queue>) {
                 }
                 // Nobody waits on it.
                 place = None;
+                inner.unwake(&queue).await;
                 let mut is_watched = queue.is_watched.lock();
                 // Whoever entered since finds this task, or is found by it.
                 if *queue.waiting.borrow() == 0 {
@@ -108,7 +109,12 @@ impl Inner {
             loop {
                 match self.blocked(queue, place).await {
                     Ok(()) => {
+                        // Asked before it is told: whoever hears it waits no more.
+                        let is_for_nobody = *queue.waiting.borrow() == 0;
                         queue.tell();
+                        if is_for_nobody {
+                            self.unwake(queue).await;
+                        }
                         return;
                     }
                     Err(failure) => {
@@ -126,6 +132,17 @@ impl Inner {
         tokio::select! {
             () = vacant => {}
             () = coming => {}
+        }
+    }
+
+    /// Puts back what a wake-up moved while nobody here waited any more, so that others may take it: a wake-up moves one message.
+    async fn unwake(&self, queue: &Queue) {
+        if *queue.waiting.borrow() > 0 {
+            return;
+        }
+        if let Err(error) = self.empty_inbox(queue, 1).await {
+            // The next sweep does it.
+            tracing::debug!(queue = %queue.keys.queue, %error, "what a wake-up moved stays in the inbox for now");
         }
     }
 

@@ -312,7 +312,7 @@ impl Inner {
     }
 
     /// What a wake-up moved and nobody took goes back to the head of its queue, for whoever takes there.
-    async fn empty_inbox(&self, queue: &Queue, count: usize) -> Result<(), StoreError> {
+    pub(super) async fn empty_inbox(&self, queue: &Queue, count: usize) -> Result<(), StoreError> {
         let mut moves = redis::pipe();
         for _ in 0..count {
             moves.cmd("LMOVE").arg(&queue.keys.inbox).arg(queue.keys.queue.as_str()).arg("RIGHT").arg("LEFT");
