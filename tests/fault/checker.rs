@@ -53,6 +53,8 @@ pub(crate) struct Findings {
     pub(crate) begun: usize,
     /// Attempts begun more than once for one task: allowed where the first worker was killed.
     pub(crate) again: usize,
+    /// Those of them whose worker was not killed over the attempt before.
+    pub(crate) again_though_alive: Vec<String>,
     /// Tasks with two recorded outcomes.
     pub(crate) ended_twice: Vec<String>,
     /// Tasks begun while another worker was alive with its lease kept.
@@ -65,6 +67,8 @@ pub(crate) fn check(lives: &[Life<'_>]) -> Findings {
         from: u128,
         until: u128,
         lease: String,
+        /// Nothing but the death of its worker ended it.
+        killed: bool,
     }
     let mut attempts: BTreeMap<String, Vec<Attempt>> = BTreeMap::new();
     let mut recorded: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -86,8 +90,10 @@ pub(crate) fn check(lives: &[Life<'_>]) -> Findings {
         }
         for line in lines.into_iter().filter(|l| l.event == "start") {
             findings.begun += 1;
-            let until = until.get(&line.lease).copied().or(life.killed_at).unwrap_or(u128::MAX);
-            let attempt = Attempt { from: line.at, until, lease: line.lease };
+            let ended = until.get(&line.lease).copied();
+            let killed = ended.is_none() && life.killed_at.is_some();
+            let until = ended.or(life.killed_at).unwrap_or(u128::MAX);
+            let attempt = Attempt { from: line.at, until, lease: line.lease, killed };
             attempts.entry(line.task).or_default().push(attempt);
         }
     }
@@ -95,6 +101,9 @@ pub(crate) fn check(lives: &[Life<'_>]) -> Findings {
         of_task.sort_by_key(|a| a.from);
         findings.again += of_task.len() - 1;
         for (first, second) in of_task.iter().zip(of_task.iter().skip(1)) {
+            if !first.killed {
+                findings.again_though_alive.push(format!("{task}: {} after {}", second.lease, first.lease));
+            }
             if second.from < first.until {
                 findings.overlapped.push(format!("{task}: {} while {}", second.lease, first.lease));
             }
@@ -118,6 +127,8 @@ fn the_checker_sees_what_it_should() {
     assert!(killed.overlapped.is_empty(), "t was begun again after the kill: {killed:?}");
     assert_eq!((killed.begun, killed.again), (4, 2));
     assert_eq!(killed.ended_twice, ["u"]);
+    assert_eq!(killed.again_though_alive, ["u: l4 after l2"]);
     let alive = check(&[Life { file: &first, killed_at: None }, Life { file: &second, killed_at: None }]);
     assert_eq!(alive.overlapped.len(), 1, "t was begun again while its worker lived");
+    assert_eq!(alive.again_though_alive.len(), 2);
 }

@@ -1,4 +1,4 @@
-//! Real processes, killed, paused and cut off, with the embedded store. Run alone and one after another:
+//! Real processes, killed, paused and cut off, with the embedded store and with several replicas on one Redis. Run alone and one after another:
 //! `cargo test --release --test fault -- --test-threads=1`.
 
 // Clippy knows tests by their attribute, and helpers of tests have none.
@@ -12,5 +12,15 @@ mod disk;
 mod leases;
 mod pause;
 mod processes;
+#[cfg(feature = "redis")]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#[path = "../support/redis.rs"]
+mod redis;
+#[cfg(feature = "redis")]
+mod replicas;
 mod scale;
+#[cfg(feature = "redis")]
+#[allow(dead_code, unreachable_pub)]
+#[path = "../support/until.rs"]
+mod until;
 mod witness;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// Ten times what a start takes on a busy machine.
 const START_MAX: Duration = Duration::from_secs(30);
+/// Lease times of most of these tests.
+const SHORT_LEASES: &str = "leases:\n  lease_duration: 2s\n  heartbeat_interval: 500ms\n";
 
 /// Time on the clock of the witnesses, ns.
 pub(crate) fn now() -> u128 {
@@ -58,7 +60,18 @@ impl Server {
 
     /// Starts a server with its data in `data`, by way of `wrapper`.
     pub(crate) fn start_in(dir: tempfile::TempDir, data: PathBuf, wrapper: &[&str], env: &[(&str, &str)]) -> Self {
-        let config = "leases:\n  lease_duration: 2s\n  heartbeat_interval: 500ms\n";
+        Self::configured(dir, data, wrapper, env, SHORT_LEASES)
+    }
+
+    /// Starts a replica on a store that is there, with leases of so many seconds.
+    pub(crate) fn replica(store: &str, lease_seconds: u64, env: &[(&str, &str)]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let data = dir.path().join("data");
+        let leases = format!("leases:\n  lease_duration: {lease_seconds}s\n  heartbeat_interval: 500ms\n");
+        Self::configured(dir, data, &[], env, &format!("broker: {store}\n{leases}"))
+    }
+
+    fn configured(dir: tempfile::TempDir, data: PathBuf, wrapper: &[&str], env: &[(&str, &str)], config: &str) -> Self {
         std::fs::write(dir.path().join("config.yml"), config).expect("can be written");
         let wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
         let mut server = Self { dir, data, wrapper, env: Vec::new(), child: None, address: "127.0.0.1:0".to_owned() };
@@ -185,14 +198,24 @@ pub(crate) struct Program {
 impl Program {
     /// Starts a worker that writes to a file of its own.
     pub(crate) fn worker(server: &Server, name: &str, concurrency: u32) -> Self {
-        let file = server.dir().join(format!("{name}.witness"));
-        Self::spawn(&["worker", &server.url(), &text(&file), name, &concurrency.to_string()], file)
+        Self::worker_of(&server.url(), server.dir(), name, concurrency)
+    }
+
+    /// Starts a worker that knows these servers (with commas between them), its file in `dir`.
+    pub(crate) fn worker_of(servers: &str, dir: &Path, name: &str, concurrency: u32) -> Self {
+        let file = dir.join(format!("{name}.witness"));
+        Self::spawn(&["worker", servers, &text(&file), name, &concurrency.to_string()], file)
     }
 
     /// Starts a producer of so many tasks.
     pub(crate) fn producer(server: &Server, prefix: &str, count: u64) -> Self {
-        let file = server.dir().join(format!("{prefix}.witness"));
-        Self::spawn(&["producer", &server.url(), &text(&file), prefix, &count.to_string()], file)
+        Self::producer_of(&server.url(), server.dir(), prefix, count)
+    }
+
+    /// Starts a producer that knows these servers (with commas between them), its file in `dir`.
+    pub(crate) fn producer_of(servers: &str, dir: &Path, prefix: &str, count: u64) -> Self {
+        let file = dir.join(format!("{prefix}.witness"));
+        Self::spawn(&["producer", servers, &text(&file), prefix, &count.to_string()], file)
     }
 
     fn spawn(args: &[&str], file: PathBuf) -> Self {

@@ -45,7 +45,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     match text.as_slice() {
         ["producer", server, file, prefix, count] => produce(server, file, prefix, count.parse()?).await,
         ["worker", server, file, name, concurrency] => work(server, file, name, concurrency.parse()?).await,
-        _ => Err("usage: producer SERVER FILE PREFIX COUNT | worker SERVER FILE NAME CONCURRENCY".into()),
+        _ => Err("usage: producer SERVER FILE PREFIX COUNT | worker SERVER FILE NAME CONCURRENCY; \
+                  several servers have commas between them"
+            .into()),
     }
 }
 
@@ -53,7 +55,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// repeated under another id: the first may exist too, and must not be counted as the second.
 async fn produce(server: &str, file: &str, prefix: &str, count: u64) -> Result<(), Box<dyn std::error::Error>> {
     let witness = Arc::new(Witness::open(file)?);
-    let client = Client::builder().address(server).connect_lazy()?;
+    let client = Client::builder().addresses(server.split(',')).connect_lazy()?;
     let next = Arc::new(AtomicU64::new(0));
     let mut senders = tokio::task::JoinSet::new();
     for _ in 0..16 {
@@ -85,7 +87,7 @@ async fn produce(server: &str, file: &str, prefix: &str, count: u64) -> Result<(
 async fn work(server: &str, file: &str, name: &str, concurrency: u32) -> Result<(), Box<dyn std::error::Error>> {
     let witness = Arc::new(Witness::open(file)?);
     let verdicts = witness.clone();
-    let worker = Worker::builder(server)
+    let worker = Worker::builder(server.split(',').collect::<Vec<_>>())
         .name(name)
         .queue("fault")
         .concurrency(concurrency)

@@ -19,10 +19,10 @@ const KILLS: usize = 30;
 const RUN_MAX: Duration = Duration::from_secs(600);
 
 /// Small random numbers from a seed: the order of a run can be repeated, its timing cannot.
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, n: u64) -> u64 {
+    pub(super) fn below(&mut self, n: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % n
     }
@@ -101,7 +101,7 @@ fn ended(alive: &[Program], dead: &[Program]) -> usize {
 }
 
 /// Waits until every task has ended well; answers those that have not within the time.
-fn unfinished(url: &str, ids: Vec<String>) -> Vec<String> {
+pub(super) fn unfinished(url: &str, ids: Vec<String>) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("starts");
     let mut left: HashSet<String> = ids.into_iter().collect();
     runtime.block_on(async {

@@ -5,13 +5,16 @@ prepare redis machinery
 if need redis; then
     rust_tests "rooms on Redis" cargo test --release --locked --no-fail-fast --test conformance redis::
     rust_tests "kills, outages and programs beside" cargo test --release --locked --no-fail-fast --test redis -- --test-threads=2
+    # The examples are the workers and the producer that these tests run as processes of their own.
+    step "programs of the tests" cargo build --release --locked --example fault-program
     if need machinery; then
-        step "cargo build, a worker of ours" cargo build --release --locked --example fault-program
         rust_tests "beside the real Machinery" env LINESHAFT_TEST_MACHINERY="$MACHINERY" \
             cargo test --release --locked --no-fail-fast --test interop -- --test-threads=2
     else
         failed "interop" "Machinery's program could not be built: it takes go and its module proxy"
     fi
+    # Alone: it kills by the progress of its workers, and a starved machine looks like a dead one.
+    rust_tests "the death of replicas, workers and Redis" cargo test --release --locked --no-fail-fast --test fault replicas:: -- --test-threads=1
 else
     failed "redis" "redis-server is not here, and installing it takes apt-get and root"
 fi

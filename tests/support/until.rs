@@ -1,6 +1,5 @@
 //! Waiting for a condition, with a deadline.
 
-use std::fmt::Debug;
 use std::time::Duration;
 
 use tokio::time::Instant;
