@@ -236,7 +236,7 @@ fn a_configuration_that_cannot_be_used_is_told_in_one_sentence() {
         (with_file("a: [\n", &[]), "config.yml"),
         (with_file("result_backend: embedded:x\n", &[]), "broker is not"),
         (with_file("", &[("BROKER", "amqp://u:secret@127.0.0.1:5672")]), "embedded:DIR"),
-        (with_file("", &[("BROKER", "redis://:secret@127.0.0.1:6379,127.0.0.1:6380")]), "names a cluster"),
+        (with_file("", &[("BROKER", "redis://:secret@127.0.0.1:1,127.0.0.1:2/3")]), "database 3 of a cluster"),
         (run(&["--listen", "0.0.0.0:0"], &[]), "--insecure"),
         (run(&["--config", "/nonexistent.yml"], &[]), "/nonexistent.yml"),
     ];

@@ -96,6 +96,7 @@ fn queue(view: queues::View) -> Queue {
         waiting: view.waiting,
         delayed: view.delayed,
         leased: view.leased,
+        parked: view.parked,
         oldest_seconds: view.oldest_age.unwrap_or_default().as_secs_f64(),
         workers: u64::from(view.workers),
         is_paused: view.paused_at.is_some(),

@@ -55,7 +55,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             hello_max: Duration::from_secs(10),
-            speak_every: Duration::from_secs(15),
+            speak_every: Duration::from_secs(10),
             stall_max: Duration::from_secs(30),
         }
     }

@@ -147,6 +147,17 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// says that it was done.
     async fn settle(&self, items: &[(Receipt, Settle)]) -> Vec<Result<(), StoreError>>;
 
+    /// Makes what was returned to the queue with a delay and not begun come now, in no particular order, as far as the
+    /// room can tell it from what is delayed by its sender and finds it without a long search. Rooms that hand out by
+    /// name, and those that cannot, do nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`], [`StoreError::OutcomeUnknown`]: it comes when its delay is over.
+    async fn hasten(&self, queue: &QueueName) -> Result<(), StoreError> {
+        let _ = queue;
+        Ok(())
+    }
+
     /// Ends the use of the room by this process: what it still holds waits again without anybody finding out first, and
     /// nothing can be taken afterwards. Rooms whose holdings end with the process do nothing.
     ///

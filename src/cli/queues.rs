@@ -66,6 +66,7 @@ pub fn row(queue: &Queue) -> [String; 10] {
     let note = match queue.paused {
         true => format!("paused for {}", output::age(queue.paused_at.as_ref())),
         false if queue.waiting > 0 && queue.workers == 0 => "no worker".into(),
+        false if queue.parked > 0 => format!("{} parked", queue.parked),
         false => String::new(),
     };
     [
@@ -106,6 +107,7 @@ pub fn to_json(queue: &Queue) -> Value {
         ("name", queue.name.clone().into()),
         ("waiting", queue.waiting.into()),
         ("delayed", queue.delayed.into()),
+        ("parked", queue.parked.into()),
         ("leased", queue.leased.into()),
         ("oldest_sent_at", output::moment(queue.oldest_sent_at.as_ref())),
         ("oldest_age_seconds", oldest(queue).map_or(Value::Null, output::seconds)),

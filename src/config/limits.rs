@@ -35,6 +35,10 @@ pub struct Limits {
     pub sends_in_flight_max: usize,
     /// How long a `request_id` is remembered, so that the same send again is recognised: 1 s to 7 d. Default 1 h. Since 0.1.
     pub request_window: Span,
+    /// Tasks of a queue that this server parks at a broker that other programs share, because none of its workers takes
+    /// their names: they come back after 1 s, then 2, 4 … 30 s. Others beyond go to the end of the queue: 0 to 8,192.
+    /// Default 1,000. Since 0.2.
+    pub parked_max: u32,
     /// A client of a stream that takes nothing for this long is ended with SLOW_CONSUMER: 1 s to 10 min. Default 30 s.
     /// Since 0.1.
     pub stall_max: Span,
@@ -56,6 +60,7 @@ impl Default for Limits {
             sessions_max: 10_000,
             sends_in_flight_max: 10_000,
             request_window: Span::seconds(3600),
+            parked_max: 1000,
             stall_max: Span::seconds(30),
         }
     }
@@ -76,6 +81,7 @@ impl Limits {
         within("limits.sessions_max", self.sessions_max, 1, 1_000_000)?;
         within("limits.sends_in_flight_max", self.sends_in_flight_max, 1, 1_000_000)?;
         within("limits.request_window", self.request_window, Span::seconds(1), Span::seconds(7 * 86400))?;
+        within("limits.parked_max", self.parked_max, 0, 8192)?;
         within("limits.stall_max", self.stall_max, Span::seconds(1), Span::seconds(600))
     }
 }

@@ -104,8 +104,8 @@ pub struct Redis {
     pub client_name: Option<String>,
     /// The master's name: the addresses are those of its sentinels. Variable `REDIS_MASTER_NAME`. Since 0.1.
     pub master_name: Option<String>,
-    /// The addresses are those of a cluster. Unset: they are if there are several and no master's name, as in Machinery.
-    /// Variable `REDIS_CLUSTER_MODE`. Since 0.1.
+    /// The addresses are those of a cluster, one or more of its nodes. Unset: they are if there are several and no master's
+    /// name, as in Machinery. Variable `REDIS_CLUSTER_MODE`. Since 0.1.
     pub cluster_mode: Option<bool>,
 }
 

@@ -227,6 +227,7 @@ impl Config {
             request_window: self.limits.request_window.into(),
             drain_deadline: self.server.drain_deadline.into(),
             session_bytes_max: self.limits.session_bytes_max,
+            parked_max: self.limits.parked_max,
             weights: self
                 .queues
                 .iter()
@@ -238,8 +239,9 @@ impl Config {
 
     /// As the worker's stream takes it.
     pub fn bounds(&self) -> Bounds {
-        // The protocol promises 15 s and silence_max to the worker; a short silence_max needs a shorter breath.
-        let breath = Bounds::default().speak_every.min(self.settings().silence_max / 3);
+        // What the protocol promises to the worker, which else takes this server for dead.
+        let settings = self.settings();
+        let breath = Bounds::default().speak_every.min(settings.silence_max / 3).min(settings.lease_duration / 3);
         Bounds { stall_max: self.limits.stall_max.into(), speak_every: breath, ..Bounds::default() }
     }
 }

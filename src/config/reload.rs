@@ -16,7 +16,7 @@ pub const PERIOD: Duration = Duration::from_secs(10);
 ///
 /// The others stay as they were until the next start: what clients were told when they came (intervals of leases, the default
 /// queue), and what is part of open connections and files.
-const LIVE: [&str; 18] = [
+const LIVE: [&str; 19] = [
     "leases.cancel_grace",
     "leases.dead_expire_in",
     "leases.lost_max",
@@ -25,6 +25,7 @@ const LIVE: [&str; 18] = [
     "limits.callback_depth_max",
     "limits.delay_max",
     "limits.headers_max",
+    "limits.parked_max",
     "limits.request_window",
     "limits.result_bytes_max",
     "limits.sends_in_flight_max",

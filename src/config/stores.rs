@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Config, ConfigError, machinery};
 #[cfg(feature = "redis")]
-use crate::link::redis::Address;
+use crate::link::redis::{Address, Server};
 
 /// Where a store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,15 +93,20 @@ pub fn combination(config: &Config) -> Result<Combination, ConfigError> {
     together(broker, ledger, backend)
 }
 
-/// Refuses a Redis of several servers: a room that took the first for all of them would lose what is on the others.
+/// Refuses several servers that are no cluster, as a room that took the first for all of them would lose what is on the
+/// others, and a cluster with a database.
 #[cfg(feature = "redis")]
 fn one_server(key: &'static str, place: Option<&Place>, config: &Config) -> Result<(), ConfigError> {
     let Some(Place::Redis(address)) = place else { return Ok(()) };
     let options = config.redis.options(address);
-    let why = if options.master_name.is_some() {
-        "redis.master_name is set, and this version asks no sentinels: name the address of the Redis itself".to_owned()
-    } else if options.is_cluster || address.servers.len() > 1 {
-        format!("{key} names a cluster, which this version does not know: name a single Redis")
+    let is_socket = |server: &Server| matches!(server, Server::Unix(_));
+    let why = if options.master_name.is_some() && address.servers.iter().any(is_socket) {
+        format!("{key} names a socket, and redis.master_name is set: sentinels are named by host and port")
+    } else if options.is_cluster && address.database != 0 {
+        let database = address.database;
+        format!("{key} names database {database} of a cluster, which has database 0 only: leave it out")
+    } else if !options.is_cluster && options.master_name.is_none() && address.servers.len() > 1 {
+        format!("{key} names several servers, and redis.cluster_mode is false: name one, or leave cluster_mode out")
     } else {
         return Ok(());
     };
@@ -279,10 +284,12 @@ mod tests {
         config.result_backend = Some("embedded:e".into());
         assert!(refusal(&config).contains("same directory"));
         assert!(refusal(&with(Some("embedded:d"), Some("redis://:secret@h"))).contains("leave result_backend unset"));
-        assert!(refusal(&with(Some("redis://a,b"), None)).starts_with("broker names a cluster"));
+        assert!(refusal(&with(Some("redis://a,b/1"), None)).starts_with("broker names database 1 of a cluster"));
         let mut sentinels = with(Some("redis://:secret@a,b"), None);
         sentinels.redis.master_name = Some("mymaster".into());
-        assert!(refusal(&sentinels).starts_with("redis.master_name is set"));
+        assert!(combination(&sentinels).is_ok());
+        sentinels.broker = Some("redis+socket://secret@/a.sock".into());
+        assert!(refusal(&sentinels).starts_with("broker names a socket"));
         let text = refusal(&with(Some("redis://:secret@h:port"), None));
         assert!(text.starts_with("broker has a port") && !text.contains("secret"), "{text}");
     }

@@ -15,12 +15,22 @@ use crate::ledger::{Decision, Verdict};
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 /// Several steps at once, over three rooms that share a store.
 #[async_trait]
 pub trait Fused: fmt::Debug + Send + Sync + 'static {
+    /// Whether [`Fused::settle`] acknowledges the message too; default true. Else whoever holds the delivery settles it
+    /// afterwards: after a crash in between the message comes once more and is answered [`crate::ledger::Begun::Decided`],
+    /// and one that is sent again is published again, to be recognised by its record in the ledger.
+    fn acknowledges(&self) -> bool {
+        true
+    }
+
     /// Writes the state and the lifetime and publishes the message, all or nothing, one answer each, in order. A message that
-    /// is carried already has its state, and maybe a later one: sent again, nothing is written, which is no error.
+    /// is carried already has its state, and maybe a later one: sent again, nothing is written, which is no error; unless the
+    /// broker does not recognise it ([`crate::broker::Capabilities::recognises`]) and carries it twice.
     ///
     /// # Errors
     /// Per item, as [`crate::broker::Broker::publish`].
@@ -28,15 +38,15 @@ pub trait Fused: fmt::Debug + Send + Sync + 'static {
 
     /// Claims the names of each send as [`crate::ledger::claim::Claims::claim`]; and in the same transaction sends what is
     /// claimed now ([`Claimed::New`]), or was claimed and is not known to be published, as [`Fused::send`], and marks it
-    /// published. Never answers [`Claimed::Again`].
+    /// published; or, step by step, so that what was cut short is sent by whoever finds it. Never answers [`Claimed::Again`].
     ///
     /// # Errors
     /// As [`crate::ledger::Ledger`]: none of them was sent, or it is unknown.
     async fn send_claimed(&self, claims: &[Claim], now: WallTime) -> Result<Vec<Claimed>, StoreError>;
 
     /// Decides; and where the verdict is `Recorded`, in the same transaction, writes the states, publishes the messages,
-    /// acknowledges the message wherever it stands (held, waiting or delayed; its receipts are void from then on) and
-    /// marks the effects done.
+    /// acknowledges the message wherever it stands (held, waiting or delayed; its receipts are void from then on), if it
+    /// [`Fused::acknowledges`], and marks the effects done.
     ///
     /// # Errors
     /// As [`crate::ledger::Ledger::decide`]: none of the decisions was written, or it is unknown.

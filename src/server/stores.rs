@@ -81,6 +81,9 @@ async fn on_redis(
     };
     let broker = broker::redis::Broker::open(link(&named.broker).ok_or_else(missing)?, options, Arc::clone(&clock));
     let broker = Arc::new(broker.await.map_err(|why| ServerError::Store(why.to_string()))?);
+    if let Some(link) = link(&named.broker).filter(|link| named.is_one() && !link.is_cluster()) {
+        return Ok(all_on_redis(link, broker, clock));
+    }
     let ledger: Arc<dyn Ledger> = match (link(&named.ledger), &embedded) {
         (Some(link), _) => Arc::new(ledger::redis::Ledger::new(link, clock)),
         (None, Some(embedded)) => Arc::clone(&embedded.ledger),
@@ -92,6 +95,16 @@ async fn on_redis(
         (None, None) => return Err(missing()),
     };
     Ok(Stores { broker, ledger, backend, fused: None })
+}
+
+/// Ledger and backend on the Redis of a broker, as one store.
+#[cfg(feature = "redis")]
+fn all_on_redis(link: Link, broker: Arc<broker::redis::Broker>, clock: Arc<dyn Clock>) -> Stores {
+    let ledger = Arc::new(ledger::redis::Ledger::new(link.clone(), Arc::clone(&clock)));
+    let backend = Arc::new(backend::redis::Backend::new(link.clone()));
+    let rooms = (Arc::clone(&broker), Arc::clone(&ledger), Arc::clone(&backend));
+    let fused = fused::redis::Fused::new(link, rooms.0, rooms.1, rooms.2, clock);
+    Stores { broker, ledger, backend, fused: Some(Arc::new(fused)) }
 }
 
 /// The embedded stores in a directory, as one.

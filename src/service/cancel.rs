@@ -188,7 +188,7 @@ impl Inner {
     /// Removes what a crash left of tasks that have ended: messages that were decided and not acknowledged. Others are removed
     /// when they are met, but perhaps nobody takes the name of these.
     pub(super) async fn clear(&self, marks: &[CancelMark]) -> Result<(), StoreError> {
-        if self.stores.fused.is_some() {
+        if self.stores.acknowledges() {
             return Ok(());
         }
         let Some(find) = self.stores.broker.find() else { return Ok(()) };

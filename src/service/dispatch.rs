@@ -15,7 +15,7 @@ use super::hands::InHand;
 use super::slots::{Queue, Reservation, SlotLimits};
 use super::traffic::{self, Event, Outcome as Ended, Time};
 use super::types::{Granted, Outcome, Parting};
-use super::{Inner, lifetimes, outcome, trail};
+use super::{Inner, lifetimes, outcome, strangers, trail};
 use crate::broker::{Delivery, Receipt, Settle, Want};
 use crate::clock::WallTime;
 use crate::error::StoreError;
@@ -60,6 +60,7 @@ pub(super) async fn run(inner: Arc<Inner>, queue: Arc<Queue>) {
             factor: settings.weight_of(&queue.name),
             held: &held,
         };
+        strangers::call(&inner, &queue).await;
         let wanted = queue.wanted(&limits);
         if wanted.is_empty() {
             tokio::select! {
@@ -78,6 +79,12 @@ pub(super) async fn run(inner: Arc<Inner>, queue: Arc<Queue>) {
             () = idle(&inner, &queue, &limits) => continue,
             () = queue.changed.notified() => continue,
             () = inner.draining.cancelled() => return,
+        }
+        if let Some(at) = queue.strangers.crowded() {
+            tokio::select! {
+                () = tokio::time::sleep_until(at) => {}
+                () = inner.draining.cancelled() => return,
+            }
         }
         let max = ROUND_MAX.min(inner.guarantees.broker.batch_max.get() as u64);
         let (mut taken, mut stirred) = (0, false);
@@ -154,7 +161,12 @@ async fn outage(inner: &Inner, queue: &Queue, error: &StoreError) {
 }
 
 async fn take(inner: &Inner, queue: &Queue, reservation: &Reservation) -> Result<Vec<Delivery>, StoreError> {
-    let Some(max) = usize::try_from(reservation.total()).ok().and_then(NonZeroUsize::new) else {
+    // Behind a crowd of strangers nothing would ever be found one by one. What is too much goes back where it was.
+    let max = match queue.strangers.crowded() {
+        Some(_) if reservation.total() > 0 => ROUND_MAX.min(inner.guarantees.broker.batch_max.get() as u64),
+        _ => reservation.total(),
+    };
+    let Some(max) = usize::try_from(max).ok().and_then(NonZeroUsize::new) else {
         return Ok(Vec::new());
     };
     let want = Want { queue: &queue.name, names: &reservation.names, max, body_bytes_max: ROUND_BYTES_MAX };
@@ -177,13 +189,13 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
     let mut give_back = Vec::new();
     let mut acks = Vec::new();
     let by_name = inner.guarantees.broker.by_name;
+    let (all, mut unknown) = (deliveries.len(), Vec::new());
     for delivery in deliveries {
         match envelope::open(&delivery.body) {
             Err(why) => bury_poison(inner, queue, delivery, why, now).await,
             // A broker that does not know names hands out whatever is next.
             Ok(opened) if !by_name && !reservation.takes(&opened.signature.name) => {
-                let after = queue.strangers.rest(&delivery.body);
-                acks.push((delivery.receipt, Settle::Return { after, began: false }));
+                unknown.push((delivery, TaskName::trusted(opened.signature.name.as_str())));
             }
             Ok(opened) => match reservation.next() {
                 None => give_back.push(delivery.receipt),
@@ -197,6 +209,7 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
             },
         }
     }
+    acks.extend(strangers::back(inner, queue, unknown, all));
     let grants: Vec<Grant> = candidates.iter().map(|c| c.grant(inner, queue, now)).collect();
     let begun = if grants.is_empty() { Ok(Vec::new()) } else { inner.stores.ledger.begin(&grants).await };
     inner.failpoints.reach(Point::GrantBegun).await;

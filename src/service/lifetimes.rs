@@ -148,7 +148,7 @@ impl Inner {
             }
         }
         self.discard(&decided).await;
-        if self.stores.fused.is_none() {
+        if !self.stores.acknowledges() {
             // Its message goes only after the decision, and perhaps nobody ever meets it: the entry stays until that is seen.
             let kept = decisions.iter_mut().filter_map(|decision| decision.ends.take());
             kept.for_each(|lifetime| self.lifetimes.hear(lifetime));

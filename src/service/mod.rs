@@ -95,6 +95,13 @@ pub struct Stores {
     pub fused: Option<Arc<dyn Fused>>,
 }
 
+impl Stores {
+    /// Whether a decision is one transaction with the acknowledgement of its message.
+    fn acknowledges(&self) -> bool {
+        self.fused.as_ref().is_some_and(|fused| fused.acknowledges())
+    }
+}
+
 /// One replica. Cheap to clone; its work goes on until [`Service::drain`] or the end of its runtime.
 #[derive(Debug, Clone)]
 pub struct Service {

@@ -26,6 +26,8 @@ pub struct View {
     pub waiting: u64,
     /// Tasks that wait for their time; 0 likewise.
     pub delayed: u64,
+    /// Of `delayed`: parked by this replica, as nobody here takes their names.
+    pub parked: u64,
     /// Live leases.
     pub leased: u64,
     /// When the oldest of `waiting` was sent, if that is known.
@@ -159,6 +161,7 @@ impl Inner {
             name: name.clone(),
             waiting: depth.waiting,
             delayed: depth.delayed,
+            parked: self.sessions.parked(name, self.clock.now()),
             leased: around.leased.get(name).copied().unwrap_or(0),
             oldest_sent_at,
             oldest_age: oldest_sent_at.map(|at| at.until(self.clock.wall())),

@@ -82,10 +82,16 @@ impl Sessions {
                 fresh.push(queue.clone());
                 queue
             });
+            queue.strangers.welcome(&subscription.names);
             queue.members.lock().push(attachment.clone());
             queue.changed.notify_one();
         }
         (attachment, replaced, fresh)
+    }
+
+    /// How many tasks of a queue are parked here, see [`Strangers`].
+    pub(super) fn parked(&self, queue: &QueueName, now: tokio::time::Instant) -> u64 {
+        self.inner.lock().queues.get(queue).map_or(0, |queue| queue.strangers.parked(now))
     }
 
     /// Forgets an attachment.

@@ -152,7 +152,7 @@ impl Inner {
         mut decisions: Vec<Decision>,
         known: &HashMap<LeaseId, InHand>,
     ) -> Result<Vec<Verdict>, StoreError> {
-        if self.stores.fused.is_none() {
+        if !self.stores.acknowledges() {
             // A message may come once more: not acknowledged, or published again for a claim that is not known to be published.
             // Its decision is what it is recognised by, however short its task wants its result kept.
             let settings = self.settings();
@@ -164,7 +164,6 @@ impl Inner {
             None => self.stores.ledger.decide(&decisions).await?,
         };
         self.failpoints.reach(Point::SettleDecided).await;
-        let fused = self.stores.fused.is_some();
         let settings = self.settings();
         let mut mine = Vec::new();
         let mut elsewhere = Vec::new();
@@ -210,9 +209,9 @@ impl Inner {
         if !elsewhere.is_empty() && self.stores.ledger.replicas() {
             self.stores.ledger.notices().tell(Notice::Ended(elsewhere));
         }
-        if !fused && !mine.is_empty() {
-            let inner = self.clone();
-            self.spawn(async move { inner.finish(mine).await });
+        if !self.stores.acknowledges() && !mine.is_empty() {
+            let (inner, are_done) = (self.clone(), self.stores.fused.is_some());
+            self.spawn(async move { if are_done { inner.acknowledge(mine).await } else { inner.finish(mine).await } });
         }
         Ok(verdicts)
     }
@@ -375,6 +374,11 @@ impl Inner {
             tracing::warn!(%error, decisions = mine.len(), "effects are done but not marked so");
         }
         self.failpoints.reach(Point::SettleDone).await;
+        self.acknowledge(mine).await;
+    }
+
+    /// The last step: the messages of decisions whose effects are done go.
+    async fn acknowledge(&self, mine: Vec<(MessageKey, Effects, Option<Receipt>)>) {
         let (mut acks, mut elsewhere) = (Vec::new(), Vec::new());
         for (key, _, receipt) in mine {
             match receipt {

@@ -63,6 +63,10 @@ impl Broker for Stamped<dyn Broker> {
         self.0.settle(items).await
     }
 
+    async fn hasten(&self, queue: &QueueName) -> Result<(), StoreError> {
+        self.0.hasten(queue).await
+    }
+
     async fn close(&self) -> Result<(), StoreError> {
         self.0.close().await
     }
@@ -109,6 +113,10 @@ impl Inspect for Stamped<dyn Broker> {
 
 #[async_trait]
 impl Fused for Stamped<dyn Fused> {
+    fn acknowledges(&self) -> bool {
+        self.0.acknowledges()
+    }
+
     async fn send(&self, items: &[Sending], now: WallTime) -> Vec<Result<(), StoreError>> {
         let stamped = |sending: &Sending| Sending { message: stamp(&sending.message), ..sending.clone() };
         let items: Vec<Sending> = items.iter().map(stamped).collect();

@@ -397,6 +397,8 @@ pub struct Settings {
     pub drain_deadline: Duration,
     /// Bytes of leases on their way to one session that it has not yet read.
     pub session_bytes_max: usize,
+    /// Tasks of a queue that one replica parks because nobody here takes their names.
+    pub parked_max: u32,
     /// What the weights of subscriptions are multiplied by, for each queue that is named: from 1. Others: 1.
     pub weights: HashMap<QueueName, u32>,
     /// Where spans are recorded. A running server keeps what it was started with.
@@ -431,6 +433,7 @@ impl Default for Settings {
             request_window: Duration::from_secs(3600),
             drain_deadline: Duration::from_secs(30),
             session_bytes_max: 16 << 20,
+            parked_max: 1000,
             weights: HashMap::new(),
             spans: Spans::off(),
         }

@@ -50,6 +50,8 @@ pub struct Queue {
     pub delayed: u64,
     /// Live leases.
     pub leased: u64,
+    /// Of `delayed`: parked by this server.
+    pub parked: u64,
     /// Age of the oldest of `waiting`, seconds.
     pub oldest_seconds: f64,
     /// Sessions that take from it.
@@ -103,6 +105,7 @@ impl Metrics {
                 Some(sum) => {
                     sum.waiting += queue.waiting;
                     sum.delayed += queue.delayed;
+                    sum.parked += queue.parked;
                     sum.leased += queue.leased;
                     sum.oldest_seconds = sum.oldest_seconds.max(queue.oldest_seconds);
                     sum.workers += queue.workers;
@@ -111,9 +114,10 @@ impl Metrics {
             }
         }
         told.extend(other.map(|sum| (super::bounded::OTHER, sum)));
-        let gauges: [Gauge; 6] = [
+        let gauges: [Gauge; 7] = [
             (&table::WAITING, |queue| queue.waiting as f64),
             (&table::DELAYED, |queue| queue.delayed as f64),
+            (&table::PARKED, |queue| queue.parked as f64),
             (&table::HELD, |queue| queue.leased as f64),
             (&table::OLDEST, |queue| queue.oldest_seconds),
             (&table::TAKERS, |queue| queue.workers as f64),

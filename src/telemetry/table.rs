@@ -75,6 +75,8 @@ metrics! {
         "Tasks that are due and wait.";
     DELAYED: Gauge "lineshaft_queue_delayed" ["queue"]
         "Tasks that wait for their time.";
+    PARKED: Gauge "lineshaft_queue_parked" ["queue"]
+        "Delayed tasks that this server parked, as none of its workers takes their names.";
     HELD: Gauge "lineshaft_queue_leased" ["queue"]
         "Live leases.";
     OLDEST: Gauge "lineshaft_queue_oldest_age_seconds" ["queue"]

@@ -118,10 +118,14 @@ const TABLE: &[(&str, &str)] = &[
     ("broker: secret\n", ":1:9: broker begins with no scheme that is known: embedded:DIR, or one of redis…"),
     ("broker: amqp://u:secret@h/\n", ":1:9: broker names a store of kind `amqp`, which this version does not have…"),
     ("broker: redis://h:port\n", ":1:9: broker has a port that is none…"),
-    ("broker: redis://a,b\n", ":1:9: broker names a cluster, which this version does not know…"),
+    ("broker: redis://a,b/2\n", ":1:9: broker names database 2 of a cluster, which has database 0 only…"),
     (
-        "broker: redis://h\nredis:\n  master_name: m\n",
-        ":1:9: redis.master_name is set, and this version asks no sentinels…",
+        "broker: redis://a,b\nredis:\n  cluster_mode: false\n",
+        ":1:9: broker names several servers, and redis.cluster_mode is false…",
+    ),
+    (
+        "broker: redis+socket:///a.sock\nredis:\n  master_name: m\n",
+        ":1:9: broker names a socket, and redis.master_name is set: sentinels are named by host and port",
     ),
     ("redis:\n  read_timeout: 301\n", ":2:17: redis.read_timeout is 301, it must be 0 to 300"),
     (

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lineshaft::broker::Settle;
+use lineshaft::broker::{Holding, Settle};
 use lineshaft::clock::WallTime;
 use lineshaft::error::StoreError;
 use lineshaft::ledger::claim::{Claim, Claimed, Judged, Sending, Until};
@@ -10,11 +10,12 @@ use lineshaft::ledger::{Begun, Decision, Effects, Ending, Standing, Verdict};
 use lineshaft::task::{LeaseId, Status, TaskState};
 
 use crate::broker::restart::reopen;
-use crate::harness::{Outcome, START};
+use crate::harness::{Outcome, START, needs};
 use crate::ledger::claims::{judged, keyed, request};
 use crate::ledger::lifetimes::{all, lifetime};
 use crate::make::*;
 use crate::room::FusedRoom;
+use crate::support::until;
 
 /// All cases of fused stores.
 macro_rules! cases {
@@ -32,6 +33,7 @@ macro_rules! cases {
                 settling_does_all_that_follows
                 settling_acknowledges_wherever_the_message_stands
                 settling_voids_the_receipt
+                what_is_settled_and_not_acknowledged_comes_back_decided
                 what_is_not_recorded_changes_nothing
                 settling_leaves_nothing_undone
                 settling_sets_a_dead_task_aside
@@ -42,6 +44,18 @@ macro_rules! cases {
     };
 }
 pub(crate) use cases;
+
+/// Waits until so many wait, where others have to find out first that a replica is dead.
+async fn waiting<R: FusedRoom>(room: &R, count: u64) {
+    let broker = room.broker();
+    if let (Holding::Replica { .. }, Some(inspect)) = (broker.capabilities().holding, broker.inspect()) {
+        until("what a dead replica held waits again", async || {
+            let depths = inspect.depths(&[queue("q")]).await.expect("depths");
+            (depths[0].waiting == count).then_some(())
+        })
+        .await;
+    }
+}
 
 async fn send<R: FusedRoom>(room: &R, labels: &[&str]) {
     let items: Vec<Sending> = labels.iter().map(|label| sent(label, 1, None)).collect();
@@ -80,6 +94,7 @@ pub(crate) async fn sending_writes_the_state_and_publishes<R: FusedRoom>(room: R
 }
 
 pub(crate) async fn sending_again_changes_nothing<R: FusedRoom>(room: R) -> Outcome {
+    needs(room.broker().capabilities().recognises, "a message that is carried already is not recognised")?;
     send(&room, &["a"]).await;
     let taken = take(&room.broker(), 1).await;
     room.backend().write(&[state("task_a", 1, 1, Status::Received)], room.now()).await;
@@ -144,6 +159,7 @@ pub(crate) async fn a_claimed_send_is_done_once<R: FusedRoom>(room: R) -> Outcom
     assert_eq!(take_labels(&room.broker()).await, ["d"]);
     let room = reopen(room).await?;
     assert_eq!(send_claimed(&room, &[request("r", "e")]).await, [sent]);
+    waiting(&room, 2).await;
     assert_eq!(take_labels(&room.broker()).await, ["a", "d"]);
     Ok(())
 }
@@ -192,7 +208,12 @@ pub(crate) async fn settling_does_all_that_follows<R: FusedRoom>(room: R) -> Out
     Ok(())
 }
 
+fn needs_acknowledging<R: FusedRoom>(room: &R) -> Outcome {
+    needs(room.fused().acknowledges(), "messages are acknowledged by whoever holds them")
+}
+
 pub(crate) async fn settling_acknowledges_wherever_the_message_stands<R: FusedRoom>(room: R) -> Outcome {
+    needs_acknowledging(&room)?;
     attach(&room.ledger(), &["s1"]).await;
     let labels = ["held", "ready", "delayed", "absent"];
     send(&room, &labels).await;
@@ -215,6 +236,7 @@ pub(crate) async fn settling_acknowledges_wherever_the_message_stands<R: FusedRo
 }
 
 pub(crate) async fn settling_voids_the_receipt<R: FusedRoom>(room: R) -> Outcome {
+    needs_acknowledging(&room)?;
     attach(&room.ledger(), &["s1"]).await;
     send(&room, &["a"]).await;
     let taken = take(&room.broker(), 1).await;
@@ -223,6 +245,22 @@ pub(crate) async fn settling_voids_the_receipt<R: FusedRoom>(room: R) -> Outcome
     for how in [RETURN, Settle::Ack] {
         assert_eq!(room.broker().settle(&[(taken[0].receipt.clone(), how)]).await, [Err(StoreError::Stale)]);
     }
+    assert!(take_labels(&room.broker()).await.is_empty());
+    Ok(())
+}
+
+pub(crate) async fn what_is_settled_and_not_acknowledged_comes_back_decided<R: FusedRoom>(room: R) -> Outcome {
+    needs(!room.fused().acknowledges(), "settling acknowledges")?;
+    attach(&room.ledger(), &["s1"]).await;
+    send(&room, &["a"]).await;
+    let taken = take(&room.broker(), 1).await;
+    let held = lease(&room.ledger(), "a", "s1").await;
+    assert_eq!(settled(&room, decision(&held.id, None, 1)).await, Verdict::Recorded);
+    settle(&room.broker(), &taken[0], RETURN).await;
+    let again = take(&room.broker(), 1).await;
+    assert_eq!(labels(&again), ["a"]);
+    assert_eq!(begin(&room.ledger(), &grant("a", "s1")).await, Begun::Decided);
+    settle(&room.broker(), &again[0], Settle::Ack).await;
     assert!(take_labels(&room.broker()).await.is_empty());
     Ok(())
 }
@@ -286,7 +324,12 @@ pub(crate) async fn what_is_settled_survives_a_restart<R: FusedRoom>(room: R) ->
     let room = reopen(room).await?;
     assert_eq!(status(&room, "a").await, Some(Status::Success));
     assert_eq!(status(&room, "b").await, Some(Status::Pending));
-    assert_eq!(take_labels(&room.broker()).await, ["b", "a-next"]);
+    waiting(&room, 3).await;
+    let mut found = take_labels(&room.broker()).await;
+    found.sort();
+    let all = ["a", "a-next", "b"];
+    let left = if room.fused().acknowledges() { &all[1..] } else { &all[..] };
+    assert_eq!(found, left);
     assert_eq!(settled(&room, decision).await, Verdict::Duplicate);
     Ok(())
 }

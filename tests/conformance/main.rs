@@ -16,9 +16,15 @@ mod make;
 mod measured_rooms;
 mod model;
 #[cfg(feature = "redis")]
+mod redis_cluster_rooms;
+#[cfg(feature = "redis")]
+mod redis_fused;
+#[cfg(feature = "redis")]
 mod redis_ledger;
 #[cfg(feature = "redis")]
 mod redis_rooms;
+#[cfg(feature = "redis")]
+mod redis_sentinel_rooms;
 mod room;
 mod rooms;
 #[path = "../support/mod.rs"]
@@ -76,4 +82,29 @@ mod redis {
     crate::ledger::cases!(crate::redis_rooms::Redis);
     crate::model::cases!(crate::redis_rooms::Redis, broker ledger backend);
     crate::backend::cases!(crate::redis_rooms::Redis);
+    crate::fused::cases!(crate::redis_rooms::Redis);
+}
+
+#[cfg(feature = "redis")]
+mod redis_cluster {
+    crate::broker::cases!(crate::redis_cluster_rooms::Cluster);
+    crate::ledger::cases!(crate::redis_cluster_rooms::Cluster);
+    crate::model::cases!(crate::redis_cluster_rooms::Cluster, broker ledger backend);
+    crate::backend::cases!(crate::redis_cluster_rooms::Cluster);
+}
+
+#[cfg(feature = "redis")]
+mod redis_socket_password {
+    crate::broker::cases!(crate::redis_rooms::Locked);
+    crate::ledger::cases!(crate::redis_rooms::Locked);
+    crate::model::cases!(crate::redis_rooms::Locked, broker ledger backend);
+    crate::backend::cases!(crate::redis_rooms::Locked);
+}
+
+#[cfg(feature = "redis")]
+mod redis_sentinel {
+    crate::broker::cases!(crate::redis_sentinel_rooms::Sentinel);
+    crate::ledger::cases!(crate::redis_sentinel_rooms::Sentinel);
+    crate::model::cases!(crate::redis_sentinel_rooms::Sentinel, broker ledger backend);
+    crate::backend::cases!(crate::redis_sentinel_rooms::Sentinel);
 }

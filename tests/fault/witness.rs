@@ -7,6 +7,9 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::time::Duration;
 
+use lineshaft_client::Error;
+use tonic::Code;
+
 use super::checker::{self, Life};
 use super::processes::{Program, Server, until};
 
@@ -109,7 +112,12 @@ pub(super) fn unfinished(url: &str, ids: Vec<String>) -> Vec<String> {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(120);
         while !left.is_empty() && tokio::time::Instant::now() < deadline {
             let batch: Vec<String> = left.iter().take(500).cloned().collect();
-            let states = client.states(batch.clone()).await.expect("the server answers");
+            let states = match client.states(batch.clone()).await {
+                Ok(states) => states,
+                // A store that was killed last of all may still read its log.
+                Err(Error::Refused { code: Code::Unavailable, .. }) => vec![None; batch.len()],
+                Err(error) => panic!("the server answers: {error:?}"),
+            };
             let ended = batch.into_iter().zip(states).filter(|(_, s)| s.as_ref().is_some_and(|s| s.is_success()));
             let ended: Vec<String> = ended.map(|(id, _)| id).collect();
             if ended.is_empty() {

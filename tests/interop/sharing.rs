@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use lineshaft::clock::{Clock, SystemClock};
 use lineshaft_client::proto::{GetPendingTasksRequest, ListQueuesRequest};
 use lineshaft_client::{Context, Failure, Task};
 use serde_json::{Value, json};
@@ -22,6 +23,14 @@ const BEATS: u64 = 3;
 const STRANGERS: u64 = 20;
 /// Commands between two beats (2 s) of an idle server, for each message that is not for it: it looks twice each second.
 const COMMANDS_PER_STRANGER_MAX: u64 = 40;
+
+/// Strangers that stand before what our worker knows, and how many of those stand behind.
+const CROWD: usize = 10_000;
+const KNOWN: usize = 20;
+/// Commands, those in scripts included, until what stands behind the crowd has run: a few for each of the crowd.
+const COMMANDS_PER_CROWD_MAX: u64 = 8 * CROWD as u64;
+/// Commands each second afterwards: 20 looks, each of which takes and returns, and what comes back.
+const COMMANDS_PER_SECOND_MAX: f64 = 2_000.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_thousand_mixed_tasks_each_runs_once_and_where_it_is_known() {
@@ -178,4 +187,97 @@ async fn machinery_looks_at_its_keys_undisturbed_while_ours_work() {
         assert_eq!(ended.state, "SUCCESS");
     }
     worker.stop().await;
+}
+
+/// Writes tasks into the queue as another program would.
+async fn push(world: &World, name: &str, count: usize) {
+    let mut connection = world.connection().await;
+    for from in (0..count).step_by(1_000) {
+        let mut command = redis::cmd("RPUSH");
+        command.arg(QUEUE);
+        for n in from..count.min(from + 1_000) {
+            command.arg(format!(
+                r#"{{"UUID":"{name}-{n}","Name":"{name}","RoutingKey":"{QUEUE}","ETA":null,"Args":null}}"#
+            ));
+        }
+        command.exec_async(&mut connection).await.unwrap();
+    }
+}
+
+async fn parked(world: &World) -> u64 {
+    let queues = world.queues().list_queues(ListQueuesRequest::default()).await.unwrap().into_inner().queues;
+    queues.iter().find(|queue| queue.name == QUEUE).map_or(0, |queue| queue.parked)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_known_comes_from_behind_ten_thousand_strangers_at_a_bounded_cost() {
+    needs_machinery!();
+    let world = World::new().await;
+    push(&world, "go_work", CROWD).await;
+    push(&world, "our_work", KNOWN).await;
+    let mut connection = world.connection().await;
+    run(&mut connection, &["CONFIG", "RESETSTAT"]).await;
+    let start = SystemClock.now();
+    let seen = Seen::default();
+    // One slot: the least that it can look with.
+    let worker = ours::run(ours::worker(&world).concurrency(1).register_function("our_work", seen.echo()));
+    until("all known ones ran", async || (seen.tasks().len() >= KNOWN).then_some(())).await;
+    let (took, spent) = (start.elapsed().as_secs_f64(), commands(&mut connection).await);
+    println!("{KNOWN} known tasks behind {CROWD} took {took:.1} s and {spent} commands");
+    assert!(spent < COMMANDS_PER_CROWD_MAX, "{spent} commands");
+    assert!(parked(&world).await > 0);
+    // The crowd goes on at the pace of looks, and all of it is there.
+    run(&mut connection, &["CONFIG", "RESETSTAT"]).await;
+    let start = SystemClock.now();
+    until("a few seconds of looks", async || (start.elapsed().as_secs() >= 5).then_some(())).await;
+    let pace = commands(&mut connection).await as f64 / start.elapsed().as_secs_f64();
+    println!("{pace:.0} commands/s while {} are parked", parked(&world).await);
+    assert!(pace < COMMANDS_PER_SECOND_MAX, "{pace} commands/s");
+    worker.stop().await;
+    let mut later = world.connection().await;
+    until("all wait again", async || {
+        let parked: u64 = redis::cmd("ZCARD").arg("{lineshaft}:later").query_async(&mut later).await.unwrap();
+        (length(&mut connection, QUEUE).await + parked == CROWD as u64).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_parked_comes_at_once_when_a_worker_comes_that_takes_it() {
+    needs_machinery!();
+    let world = World::new().await;
+    let seen = Seen::default();
+    let other = ours::run(ours::worker(&world).register_function("our_work", seen.echo()));
+    push(&world, "late_work", 5).await;
+    let mut connection = world.connection().await;
+    until("they are parked for more than four seconds", async || {
+        let first: Vec<f64> = redis::cmd("ZRANGE")
+            .arg("{lineshaft}:later")
+            .arg("-inf")
+            .arg("+inf")
+            .arg("BYSCORE")
+            .arg("LIMIT")
+            .arg(0)
+            .arg(1)
+            .arg("WITHSCORES")
+            .query_async::<Vec<(Vec<u8>, f64)>>(&mut connection)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|(_, score)| score)
+            .collect();
+        let now = SystemClock.wall().0 as f64;
+        (first.first().is_some_and(|at| at - now > 5e9)).then_some(())
+    })
+    .await;
+    assert_eq!(parked(&world).await, 5);
+    let start = SystemClock.now();
+    let late = ours::run(ours::worker(&world).register_function("late_work", seen.echo()));
+    until("all ran", async || (seen.tasks().len() == 5).then_some(())).await;
+    let took = start.elapsed();
+    println!("called after {took:?}");
+    assert!(took.as_secs() < 4, "{took:?}");
+    until("none is parked", async || (parked(&world).await == 0).then_some(())).await;
+    late.stop().await;
+    other.stop().await;
 }

@@ -16,7 +16,7 @@ const COUNT: usize = 20_000;
 const BODY: usize = 691;
 
 /// Processor time of a process, µs.
-fn processor(pid: u32) -> f64 {
+pub(crate) fn processor(pid: u32) -> f64 {
     // Finer than /proc/PID/stat: the first number is time on a processor, ns.
     let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
     text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1_000.0
@@ -82,15 +82,10 @@ async fn commands_while_a_hundred_queues_are_waited_for() {
         tokio::spawn(async move { waiter.ready(&queue(&format!("q{n}")), &[]).await });
     }
     let mut connection = redis.connection().await;
-    let mut count = async || -> f64 {
-        let info: String = redis::cmd("INFO").arg("stats").query_async(&mut connection).await.unwrap();
-        let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
-        line.unwrap().parse().unwrap()
-    };
     let mut ticks = tokio::time::interval(Duration::from_secs(60));
     ticks.tick().await;
     ticks.tick().await;
-    let before = count().await;
+    let before = commands(&mut connection).await;
     ticks.tick().await;
-    println!("{:.1} commands a second", (count().await - before) / 60.0);
+    println!("{:.1} commands a second", (commands(&mut connection).await - before) as f64 / 60.0);
 }

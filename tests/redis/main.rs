@@ -6,10 +6,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod beside;
+mod cluster;
 mod cost;
 mod death;
+mod delayed;
+mod gate;
+mod idle;
+mod loading;
 mod outage;
+mod refusing;
+mod sentinel;
 mod storm;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;
 mod world;

@@ -123,3 +123,10 @@ pub(crate) async fn run(connection: &mut MultiplexedConnection, command: &[&str]
     let (name, arguments) = command.split_first().unwrap();
     redis::cmd(name).arg(arguments).exec_async(connection).await.unwrap();
 }
+
+/// How many commands Redis has carried out since its start; this look is one of them.
+pub(crate) async fn commands(connection: &mut MultiplexedConnection) -> u64 {
+    let info: String = redis::cmd("INFO").arg("stats").query_async(connection).await.unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+    line.unwrap().parse().unwrap()
+}

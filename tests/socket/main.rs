@@ -73,5 +73,7 @@ room!(embedded_fused, crate::rooms::embedded_fused);
 room!(embedded, crate::rooms::embedded);
 #[cfg(feature = "redis")]
 room!(redis, crate::rooms::redis);
+#[cfg(feature = "redis")]
+room!(redis_cluster, crate::rooms::redis_cluster);
 #[cfg(all(feature = "redis", feature = "embedded"))]
 room!(redis_and_embedded, crate::rooms::redis_and_embedded);

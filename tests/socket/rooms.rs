@@ -7,12 +7,16 @@ use std::sync::Arc;
 use lineshaft::clock::SystemClock;
 use lineshaft::config::Config;
 use lineshaft::failpoint::Failpoints;
+#[cfg(feature = "redis")]
+use lineshaft::link::redis::Link;
 use lineshaft::service::Stores;
 use lineshaft::{backend, broker, fused, ledger};
 
 use crate::support::InProcess;
 #[cfg(feature = "redis")]
 use crate::support::redis::Redis;
+#[cfg(feature = "redis")]
+use crate::support::redis_cluster::Pooled;
 use crate::support::until::soon;
 
 /// Empty stores, and what a server on them says of itself.
@@ -31,7 +35,31 @@ pub(crate) struct Room {
     // Removed after the stores in it are closed, since it is declared last.
     _directory: Option<tempfile::TempDir>,
     #[cfg(feature = "redis")]
-    _redis: Option<Redis>,
+    _redis: Option<Servers>,
+}
+
+/// The servers of a Redis.
+#[cfg(feature = "redis")]
+enum Servers {
+    One(Redis),
+    Cluster(Pooled),
+}
+
+#[cfg(feature = "redis")]
+impl Servers {
+    fn url(&self) -> String {
+        match self {
+            Self::One(redis) => redis.url(),
+            Self::Cluster(cluster) => cluster.url(),
+        }
+    }
+
+    async fn link(&self) -> Link {
+        match self {
+            Self::One(redis) => redis.link().await,
+            Self::Cluster(cluster) => cluster.link().await,
+        }
+    }
 }
 
 impl Room {
@@ -140,21 +168,32 @@ pub(crate) async fn embedded() -> Room {
 /// A Redis of its own for all three; `None`: there is no Redis here.
 #[cfg(feature = "redis")]
 pub(crate) async fn redis() -> Option<Room> {
-    on_redis(false).await
+    if Redis::missing().is_some() {
+        return None;
+    }
+    on_redis(Servers::One(Redis::start(&[]).await), false).await
+}
+
+/// A Redis Cluster for all three.
+#[cfg(feature = "redis")]
+pub(crate) async fn redis_cluster() -> Option<Room> {
+    if Redis::missing().is_some() {
+        return None;
+    }
+    on_redis(Servers::Cluster(Pooled::take().await), false).await
 }
 
 /// A broker on a Redis of its own, and the embedded store for the rest.
 #[cfg(all(feature = "redis", feature = "embedded"))]
 pub(crate) async fn redis_and_embedded() -> Option<Room> {
-    on_redis(true).await
-}
-
-#[cfg(feature = "redis")]
-async fn on_redis(embeds: bool) -> Option<Room> {
     if Redis::missing().is_some() {
         return None;
     }
-    let redis = Redis::start(&[]).await;
+    on_redis(Servers::One(Redis::start(&[]).await), true).await
+}
+
+#[cfg(feature = "redis")]
+async fn on_redis(redis: Servers, embeds: bool) -> Option<Room> {
     let directory = tempfile::tempdir().expect("a directory");
     let mut config = Config { broker: Some(redis.url()), ..Config::default() };
     if embeds {
@@ -164,11 +203,12 @@ async fn on_redis(embeds: bool) -> Option<Room> {
     let named = lineshaft::config::combination(&config).expect("stores that go together");
     let stores = lineshaft::server::open(&named, &config, Arc::new(SystemClock)).await.expect("the stores");
     let other = if embeds { "embedded" } else { "redis" };
+    let is_cluster = matches!(redis, Servers::Cluster(_));
     Some(Room {
         stores,
         failpoints: Failpoints::default(),
         names: ["redis", other, other],
-        fused: false,
+        fused: !embeds && !is_cluster,
         single_replica: embeds,
         priorities: false,
         inspects: true,

@@ -8,9 +8,9 @@ step "cargo build" cargo build --release --locked --bin lineshaft --example benc
 
 bench_peers=lineshaft,lineshaft-unary
 if need redis && need peers; then
-    bench_peers+=,machinery-redis,asynq
+    bench_peers+=,lineshaft-redis,lineshaft-redis-unary,machinery-redis,asynq
 else
-    skip "machinery and asynq beside it" "they take go and a redis-server, which cannot be installed here"
+    skip "Lineshaft on Redis, machinery and asynq beside it" "they take go and a redis-server, which cannot be installed here"
 fi
 # Fails if a task of any workload was not run, or its result is not stored.
 step "peers side by side" env PEERS_PORTS=free "PEERS_BUILD=$PEERS" tests/bench/peers/run.py \

@@ -24,7 +24,7 @@ for core_test in "${core_tests[@]}"; do
     case $core_test in
     fault*) core_serial+=(--test "$core_test") ;;
     # In suites of their own.
-    operations | interop) ;;
+    operations | interop | redis) ;;
     *) core_parallel+=(--test "$core_test") ;;
     esac
 done

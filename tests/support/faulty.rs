@@ -138,6 +138,10 @@ impl Broker for Faulty<dyn Broker> {
         write_each!(self, items, self.room.settle(items))
     }
 
+    async fn hasten(&self, queue: &QueueName) -> Result<(), StoreError> {
+        self.room.hasten(queue).await
+    }
+
     async fn close(&self) -> Result<(), StoreError> {
         self.room.close().await
     }
@@ -424,6 +428,10 @@ impl Ended for Faulty<dyn Backend> {
 
 #[async_trait]
 impl Fused for Faulty<dyn Fused> {
+    fn acknowledges(&self) -> bool {
+        self.room.acknowledges()
+    }
+
     async fn send(&self, items: &[Sending], now: WallTime) -> Vec<Result<(), StoreError>> {
         write_each!(self, items, self.room.send(items, now))
     }

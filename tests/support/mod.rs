@@ -11,6 +11,10 @@ pub(crate) mod process;
 pub(crate) mod raw;
 #[cfg(feature = "redis")]
 pub(crate) mod redis;
+#[cfg(feature = "redis")]
+pub(crate) mod redis_cluster;
+#[cfg(feature = "redis")]
+pub(crate) mod redis_sentinel;
 pub(crate) mod refusal;
 pub(crate) mod until;
 

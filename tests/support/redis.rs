@@ -9,13 +9,16 @@ use lineshaft::link::redis::{Address, Link, Options};
 use super::until::until;
 
 /// What ends a server whose test was itself killed: it waits for the end of our input, which the system closes.
-const GUARD: &str = r#"redis-server "$@" >/dev/null 2>&1 & server=$!; cat >/dev/null; kill -9 "$server" 2>/dev/null"#;
+const GUARD: &str = r#"redis-server "$@" >/dev/null 2>&1 & server=$!; cat >/dev/null; kill -9 "$server" 2>/dev/null
+wait; [ -z "$REMOVE" ] || rm -rf "$REMOVE""#;
 
 /// A server. Killed when dropped, and when the process of the test ends in whatever way.
 #[derive(Debug)]
 pub struct Redis {
     guard: Child,
     arguments: Vec<String>,
+    /// The database of its address.
+    database: u32,
     directory: tempfile::TempDir,
 }
 
@@ -30,15 +33,39 @@ impl Redis {
     pub async fn start(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        let guard = spawn(&directory, &arguments);
-        let redis = Self { guard, arguments, directory };
+        let guard = spawn(&directory, &arguments, false);
+        let redis = Self { guard, arguments, database: 0, directory };
         redis.link().await;
         redis
     }
 
-    /// Its address.
+    /// Starts a server that may live as long as the process of the test, which drops nothing when it ends: what ends the
+    /// server then removes its directory, too.
+    pub async fn start_kept(arguments: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let guard = spawn(&directory, &arguments, true);
+        let redis = Self { guard, arguments, database: 0, directory };
+        redis.connection().await;
+        redis
+    }
+
+    /// The same, its address with a database.
+    pub fn in_database(mut self, database: u32) -> Self {
+        self.database = database;
+        self
+    }
+
+    /// Its address, with the password that `--requirepass` gave it.
     pub fn url(&self) -> String {
-        format!("redis+socket://{}", self.socket().display())
+        let login = self.password().map(|password| format!("{password}@")).unwrap_or_default();
+        format!("redis+socket://{login}{}:/{}", self.socket().display(), self.database)
+    }
+
+    fn password(&self) -> Option<&str> {
+        let mut arguments = self.arguments.iter();
+        arguments.find(|argument| *argument == "--requirepass")?;
+        arguments.next().map(String::as_str)
     }
 
     /// Its socket.
@@ -59,8 +86,13 @@ impl Redis {
 
     /// A plain connection, for commands of the test's own.
     pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
-        let client = redis::Client::open(format!("redis+unix://{}", self.socket().display())).unwrap();
-        until("redis-server listens", async || client.get_multiplexed_async_connection().await.ok()).await
+        let pass = self.password().map(|password| format!("&pass={password}")).unwrap_or_default();
+        let url = format!("redis+unix://{}?db={}{pass}", self.socket().display(), self.database);
+        let client = redis::Client::open(url).unwrap();
+        // Half a second, the default, is little on a busy machine.
+        let config = redis::AsyncConnectionConfig::new().set_response_timeout(Some(super::until::DEADLINE));
+        let connect = async || client.get_multiplexed_async_connection_with_config(&config).await.ok();
+        until("redis-server listens", connect).await
     }
 
     /// The process id of the server.
@@ -78,7 +110,7 @@ impl Redis {
 
     /// Starts it again after its end, on the same socket and directory.
     pub async fn restart(&mut self) {
-        self.guard = spawn(&self.directory, &self.arguments);
+        self.guard = spawn(&self.directory, &self.arguments, false);
         self.connection().await;
     }
 }
@@ -91,10 +123,17 @@ impl Drop for Redis {
     }
 }
 
-fn spawn(directory: &tempfile::TempDir, arguments: &[String]) -> Child {
+fn spawn(directory: &tempfile::TempDir, arguments: &[String], removes: bool) -> Child {
     let path = directory.path().to_str().unwrap();
-    let mut command = Command::new("sh");
-    command.args(["-c", GUARD, "guard", "--port", "0", "--unixsocket", &format!("{path}/redis.sock")]);
+    let mut command = guarded(if removes { path } else { "" });
+    command.args(["--port", "0", "--unixsocket", &format!("{path}/redis.sock")]);
     command.args(["--dir", path, "--save", "", "--appendonly", "no", "--logfile", ""]);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap()
+    command.args(arguments).spawn().unwrap()
+}
+
+/// What starts a server that ends when its input does; then `removed` is removed.
+pub fn guarded(removed: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.env("REMOVE", removed).args(["-c", GUARD, "guard"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    command
 }

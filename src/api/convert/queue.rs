@@ -53,6 +53,7 @@ pub(in crate::api) fn shown(view: View) -> proto::Queue {
         waiting: view.waiting,
         delayed: view.delayed,
         leased: view.leased,
+        parked: view.parked,
         oldest_sent_at: view.oldest_sent_at.and_then(time::wall),
         oldest_age: view.oldest_age.map(time::to_duration),
         paused: view.paused_at.is_some(),

@@ -21,7 +21,15 @@ use crate::wire::machinery;
 use layout::{Item, NAME};
 use watch::Watched;
 
-static WRITE: Script = Script::new(include_str!("scripts/write.lua"));
+/// What a script that stores states begins with: `body_after` of its text.
+macro_rules! order {
+    () => {
+        include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/backend/redis/scripts/order.lua"))
+    };
+}
+pub(crate) use order;
+
+static WRITE: Script = Script::new(concat!(order!(), include_str!("scripts/write.lua")));
 static RETRACT: Script = Script::new(include_str!("scripts/retract.lua"));
 
 /// Most states in one script, and most of their bytes: a script stops the server for as long as it runs.
@@ -32,15 +40,13 @@ const BATCH_BYTES_MAX: usize = 256 << 10;
 #[derive(Debug)]
 pub struct Backend {
     link: Link,
-    /// Not in a cluster, where a connection hears of one server's keys only.
-    watched: Option<Watched>,
+    watched: Watched,
 }
 
 impl Backend {
     /// The states in the Redis of `link`.
     pub fn new(link: Link) -> Self {
-        let watched = (!link.is_cluster()).then(|| Watched::new(link.clone()));
-        Self { link, watched }
+        Self { watched: Watched::new(link.clone()), link }
     }
 
     /// Stores states that begin a sending, where nothing is stored yet: which of them it did.
@@ -57,19 +63,41 @@ impl Backend {
     async fn compare(&self, items: &[&Item], now: WallTime) -> Result<Vec<Result<Written, StoreError>>, StoreError> {
         let keys: Vec<&str> = items.iter().map(|item| item.key.as_str()).collect();
         let now = format!("{:020}", now.0);
-        let each = items.iter().flat_map(|item| item.args());
-        let args: Vec<&[u8]> = std::iter::once(now.as_bytes()).chain(each).collect();
-        let answer = self.link.script(Access::Write, &WRITE, &keys, &args).await.map_err(told)?;
-        let flags: Vec<i64> = redis::from_redis_value(answer).map_err(|error| layout::corrupt(error.to_string()))?;
-        if flags.len() != items.len() {
-            return Err(layout::corrupt("a script answered for another number of states".to_owned()));
+        let answer = self.link.script(Access::Write, &WRITE, &keys, &args(items, &now)).await.map_err(told)?;
+        written(answer, items)
+    }
+
+    /// Compares and stores in a cluster: a script for each task, and one round trip to each server.
+    async fn compare_each(
+        &self,
+        items: &[&Item],
+        now: WallTime,
+    ) -> Result<Vec<Result<Written, StoreError>>, StoreError> {
+        let now = format!("{:020}", now.0);
+        // The states of one task stay in order, in one script.
+        let mut tasks: Vec<(Vec<&Item>, Vec<usize>)> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
+        for (i, item) in items.iter().enumerate() {
+            let at = *places.entry(item.key.as_str()).or_insert_with(|| {
+                tasks.push((Vec::new(), Vec::new()));
+                tasks.len() - 1
+            });
+            tasks[at].0.push(*item);
+            tasks[at].1.push(i);
         }
-        let own = |(flag, key): (i64, &str)| match flag {
-            1 => Ok(Written::Applied),
-            0 => Ok(Written::Behind),
-            _ => Err(layout::corrupt(format!("the key of task {key:?} holds what is no state"))),
-        };
-        Ok(flags.into_iter().zip(keys).map(own).collect())
+        let mut calls = Vec::with_capacity(tasks.len());
+        for (states, _) in &tasks {
+            calls.push((states.iter().map(|item| item.key.as_bytes()).collect(), args(states, &now)));
+        }
+        let told_each = self.link.scripts(Access::Write, &WRITE, &calls).await.map_err(told)?;
+        let mut answers = vec![Err(layout::corrupt("a state was passed over".to_owned())); items.len()];
+        for ((states, places), answer) in tasks.iter().zip(told_each) {
+            match answer.map_err(told).and_then(|answer| written(answer, states)) {
+                Ok(each) => places.iter().zip(each).for_each(|(place, result)| answers[*place] = result),
+                Err(error) => places.iter().for_each(|place| answers[*place] = Err(error.clone())),
+            }
+        }
+        Ok(answers)
     }
 
     /// Runs what is written in pieces that no script takes too long for.
@@ -84,13 +112,14 @@ impl Backend {
         while from < items.len() {
             let mut to = from;
             let mut bytes = 0;
-            // In a cluster the keys of one script must be of one server: each goes for itself.
-            let most = if self.link.is_cluster() { 1 } else { BATCH_MAX };
-            while to < items.len() && to - from < most && (to == from || bytes < BATCH_BYTES_MAX) {
+            while to < items.len() && to - from < BATCH_MAX && (to == from || bytes < BATCH_BYTES_MAX) {
                 bytes += items[to].text.len();
                 to += 1;
             }
-            let results = match self.compare(&items[from..to], now).await {
+            let some = &items[from..to];
+            let results =
+                if self.link.is_cluster() { self.compare_each(some, now).await } else { self.compare(some, now).await };
+            let results = match results {
                 Ok(results) => results,
                 Err(error) => vec![Err(error); to - from],
             };
@@ -99,6 +128,56 @@ impl Backend {
             }
             from = to;
         }
+    }
+}
+
+/// What the script is told of some states.
+fn args<'a>(items: &[&'a Item], now: &'a str) -> Vec<&'a [u8]> {
+    std::iter::once(now.as_bytes()).chain(items.iter().flat_map(|item| item.args())).collect()
+}
+
+/// What the script answered for some states.
+fn written(answer: Value, items: &[&Item]) -> Result<Vec<Result<Written, StoreError>>, StoreError> {
+    let flags: Vec<i64> = redis::from_redis_value(answer).map_err(|error| layout::corrupt(error.to_string()))?;
+    if flags.len() != items.len() {
+        return Err(layout::corrupt("a script answered for another number of states".to_owned()));
+    }
+    let own = |(flag, item): (i64, &&Item)| match flag {
+        1 => Ok(Written::Applied),
+        0 => Ok(Written::Behind),
+        _ => Err(layout::corrupt(format!("the key of task {:?} holds what is no state", item.key))),
+    };
+    Ok(flags.into_iter().zip(items).map(own).collect())
+}
+
+/// A state as a script stores it together with other things.
+#[derive(Debug)]
+pub(crate) struct Told(Item);
+
+impl Told {
+    /// As it is told at `now`.
+    pub(crate) fn new(write: &StateWrite, now: WallTime) -> Self {
+        Self(Item::new(write, now))
+    }
+
+    /// Its key.
+    pub(crate) fn key(&self) -> &str {
+        &self.0.key
+    }
+
+    /// It is the first of its sending: stored by a command of its own where nothing is.
+    pub(crate) fn begins(&self) -> bool {
+        self.0.begins
+    }
+
+    /// That command; [`Value::Okay`] if it stored.
+    pub(crate) fn set_new(&self) -> redis::Cmd {
+        self.0.set_new()
+    }
+
+    /// What `body_after` reads.
+    pub(crate) fn args(&self) -> [&[u8]; 6] {
+        self.0.args()
     }
 }
 
@@ -161,10 +240,16 @@ impl super::Backend for Backend {
     }
 
     async fn retract(&self, states: &[(TaskId, Order)]) -> Result<(), StoreError> {
-        let most = if self.link.is_cluster() { 1 } else { BATCH_MAX };
-        for states in states.chunks(most) {
+        for states in states.chunks(BATCH_MAX) {
             let keys: Vec<&str> = states.iter().map(|(id, _)| id.as_str()).collect();
             let orders: Vec<String> = states.iter().map(|(_, order)| machinery::order_text(*order)).collect();
+            if self.link.is_cluster() {
+                let each = keys.iter().zip(&orders);
+                let calls: Vec<_> = each.map(|(key, order)| (vec![key.as_bytes()], vec![order.as_bytes()])).collect();
+                let answers = self.link.scripts(Access::Write, &RETRACT, &calls).await.map_err(told)?;
+                answers.into_iter().try_for_each(|answer| answer.map(drop).map_err(told))?;
+                continue;
+            }
             self.link.script(Access::Write, &RETRACT, &keys, &orders).await.map_err(told)?;
         }
         Ok(())
@@ -175,6 +260,6 @@ impl super::Backend for Backend {
     }
 
     fn watch(&self) -> Option<&dyn Watch> {
-        self.watched.as_ref().map(|watched| watched as &dyn Watch)
+        Some(&self.watched)
     }
 }

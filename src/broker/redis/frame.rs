@@ -11,6 +11,8 @@ use crate::task::MessageKey;
 const SIZE_DIGITS: usize = 3;
 /// Digits of the number of redeliveries.
 const TIMES_DIGITS: usize = 5;
+/// The largest number of redeliveries that is told apart.
+const TIMES_MAX: u32 = 99_999;
 /// Digits of a wall time and of a sequence.
 const TIME_DIGITS: usize = 20;
 
@@ -37,6 +39,18 @@ impl Frame {
     }
 }
 
+impl Frame {
+    /// A frame as it is written.
+    fn text(key: Option<&MessageKey>, times: u32, body: &[u8]) -> Bytes {
+        let key = key.map_or("", MessageKey::as_str);
+        let head = format!("\0{:03}{key}{:05}", key.len(), times.min(TIMES_MAX));
+        let mut text = BytesMut::with_capacity(head.len() + body.len());
+        text.put(head.as_bytes());
+        text.put(body);
+        text.freeze()
+    }
+}
+
 /// A member of `later`: due, sequence, length of the target's name, the target, a frame.
 ///
 /// The score is a double, which is coarser than a nanosecond; due and sequence in front keep the order within one.
@@ -58,12 +72,18 @@ impl Later {
 
     /// A member for a body that was never given out.
     pub(super) fn fresh(due: WallTime, sequence: u64, target: &str, body: &[u8]) -> Bytes {
-        let prefix = Self::prefix(due, sequence, target);
-        let mut member = BytesMut::with_capacity(prefix.len() + 1 + SIZE_DIGITS + TIMES_DIGITS + body.len());
-        member.put(prefix.as_bytes());
-        member.put_u8(0);
-        member.put_bytes(b'0', SIZE_DIGITS + TIMES_DIGITS);
-        member.put(body);
+        Self::raw(due, sequence, target, &Frame::text(None, 0, body))
+    }
+
+    /// A member for a frame.
+    pub(super) fn member(due: WallTime, sequence: u64, target: &str, frame: &Frame) -> Bytes {
+        Self::raw(due, sequence, target, &Frame::text(frame.key.as_ref(), frame.times, &frame.body))
+    }
+
+    /// A member for what already is a frame, or is passed on as if it were.
+    pub(super) fn raw(due: WallTime, sequence: u64, target: &str, frame: &[u8]) -> Bytes {
+        let mut member = BytesMut::from(Self::prefix(due, sequence, target).as_bytes());
+        member.put(frame);
         member.freeze()
     }
 
@@ -129,6 +149,10 @@ mod tests {
         let read = Later::read(&member).unwrap();
         assert_eq!((read.due, read.target.as_str(), &read.frame.body[..]), (WallTime(17), "q", &b"body"[..]));
         assert_eq!(Later::read(&member.slice(1..)), None);
+        let key = Some(MessageKey::new("a-1").unwrap());
+        let frame = Frame { key, times: 100_027, body: Bytes::from_static(b"{}") };
+        let read = Later::read(&Later::member(WallTime(1), 2, "{q}:again", &frame)).unwrap();
+        assert_eq!((read.target.as_str(), read.frame), ("{q}:again", Frame { times: TIMES_MAX, ..frame }));
         assert!(Later::fresh(WallTime(9), 4, "q", b"") < Later::fresh(WallTime(10), 1, "a", b""));
     }
 

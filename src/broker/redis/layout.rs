@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::link::redis::beside;
 use crate::task::QueueName;
 
 /// Replica id to the number of its beats: who lives.
@@ -14,9 +15,6 @@ pub(super) const QUEUES: &str = "{lineshaft}:queues";
 pub(super) const LATER: &str = "{lineshaft}:later";
 /// The channel on which it is told that an `again` list has something; the payload is the key of that list.
 pub(super) const WAKE: &str = "{lineshaft}:wake";
-
-/// Slots of a cluster.
-const SLOTS: u16 = 16_384;
 
 /// The keys of one queue.
 #[derive(Debug)]
@@ -36,7 +34,7 @@ pub(super) struct Keys {
 impl Keys {
     /// The keys of `queue`.
     pub(super) fn of(queue: &QueueName) -> Arc<Self> {
-        let stem = stem(queue.as_str());
+        let stem = beside(queue.as_str());
         Arc::new(Self {
             queue: queue.clone(),
             inbox: format!("{stem}:inbox"),
@@ -52,55 +50,16 @@ impl Keys {
     }
 }
 
-/// What our keys of a queue begin with. Different queues have different ones, as they end in `}` or in the `:` of a name
-/// whose own tag decides.
-fn stem(queue: &str) -> String {
-    if tag(queue).len() < queue.len() {
-        return format!("{queue}:");
-    }
-    if !queue.contains('}') {
-        return format!("{{{queue}}}");
-    }
-    // A tag ends at the first brace, so this name cannot be one: another text of the same slot is.
-    let wanted = slot(queue);
-    let found = (0..u32::MAX).map(|n| n.to_string()).find(|n| slot(n) == wanted).unwrap_or_default();
-    format!("{{{found}}}{queue}}}")
-}
-
-/// The part of a key that decides its slot: between the first `{` and the next `}`, if anything is there, else all of it.
-fn tag(key: &str) -> &str {
-    key.split_once('{')
-        .and_then(|(_, rest)| rest.split_once('}'))
-        .map(|(tag, _)| tag)
-        .filter(|tag| !tag.is_empty())
-        .unwrap_or(key)
-}
-
-/// The slot of a key in a cluster.
-fn slot(key: &str) -> u16 {
-    // CRC-16/XMODEM, as the specification of Redis Cluster has it.
-    let step = |crc: u16, byte: u8| {
-        (0..8).fold(
-            crc ^ (u16::from(byte) << 8),
-            |crc, _| {
-                if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
-            },
-        )
-    };
-    tag(key).bytes().fold(0, step) % SLOTS
+/// Set: what was claimed from the set `delayed` and is on its way to its queues, by the time of the claim. In a cluster
+/// only, where no script reaches both.
+pub(super) fn moving(delayed: &str) -> String {
+    format!("{}:moving", beside(delayed))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slots_are_those_of_redis() {
-        assert_eq!(slot("123456789"), 0x31c3 % SLOTS);
-        assert_eq!(slot("foo"), 12_182);
-        assert_eq!(slot("{user1000}.following"), slot("user1000"));
-        assert_eq!(slot("foo{}{bar}"), 8_363);
-    }
+    use crate::link::redis::slot;
 
     #[test]
     fn all_keys_of_a_queue_are_in_the_slot_of_its_list() {
@@ -108,8 +67,8 @@ mod tests {
             ["q", "machinery_tasks", "a{b}c", "{b}", "{}", "}{", "a}b", "{", "}", "a{}b", "{}{x}", "{{x}}", "é}{}"]
         {
             let keys = Keys::of(&QueueName::trusted(name));
-            for key in [&keys.inbox, &keys.again, &keys.holders, &keys.held("r")] {
-                assert_eq!(slot(key), slot(name), "{key} of {name}");
+            for key in [&keys.inbox, &keys.again, &keys.holders, &keys.held("r"), &moving(name)] {
+                assert_eq!(slot(key.as_bytes()), slot(name.as_bytes()), "{key} of {name}");
             }
         }
     }

@@ -5,11 +5,13 @@
 //! one held waits again. `README.md` beside this file tells of each key, and why.
 
 mod delayed;
+mod durability;
 mod frame;
 mod holdings;
 mod inspect;
 mod layout;
-mod publish;
+mod moving;
+pub(crate) mod publish;
 mod queue;
 mod ready;
 mod reaper;
@@ -115,14 +117,15 @@ impl Broker {
     /// Takes its place among the replicas on `link`.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: Redis cannot be used, or is a cluster, which this room does not know yet.
+    /// [`StoreError::Unavailable`]: Redis cannot be used.
     pub async fn open(link: Link, options: Options, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
-        if link.is_cluster() {
-            return Err(StoreError::Unavailable { store: NAME, why: "this room does not know clusters".to_owned() });
-        }
         let replica = reaper::new_id();
+        let settings = durability::Settings::read(&link).await;
+        for warning in settings.warnings() {
+            tracing::warn!(redis = %link.address().shown(), "{warning}");
+        }
         let inner = Inner {
-            capabilities: capabilities(&options, durability(&link).await),
+            capabilities: capabilities(&options, settings.sentence()),
             holdings: Holdings::new(Arc::clone(&replica)),
             queues: Mutex::default(),
             sequence: AtomicU64::new(0),
@@ -223,26 +226,6 @@ fn capabilities(options: &Options, durability: &'static str) -> Capabilities {
     }
 }
 
-/// What Redis says of its own durability, as a sentence.
-async fn durability(link: &Link) -> &'static str {
-    let mut asked = redis::pipe();
-    asked.cmd("CONFIG").arg("GET").arg("appendonly").cmd("CONFIG").arg("GET").arg("appendfsync");
-    let answers = link.pipeline(Access::Read, &asked).await.unwrap_or_default();
-    let setting = |answer: Option<&Result<Value, Failure>>| -> Option<String> {
-        let pair: Vec<String> = redis::from_redis_value(answer?.as_ref().ok()?.clone()).ok()?;
-        pair.into_iter().nth(1)
-    };
-    match (setting(answers.first()).as_deref(), setting(answers.get(1)).as_deref()) {
-        (Some("yes"), Some("always")) => "in the log of Redis, synced before it is acknowledged (appendfsync always)",
-        (Some("yes"), Some("everysec")) => {
-            "in the log of Redis, synced each second: the last two seconds may be lost when Redis ends (appendfsync everysec)"
-        }
-        (Some("yes"), Some(_)) => "in the log of Redis, synced when the system does so (appendfsync no)",
-        (Some(_), _) => "as long as the Redis process lives, and in its snapshots (appendonly no)",
-        _ => "not known: Redis does not let its configuration be read",
-    }
-}
-
 #[async_trait]
 impl super::Broker for Broker {
     fn capabilities(&self) -> &Capabilities {
@@ -263,6 +246,10 @@ impl super::Broker for Broker {
 
     async fn settle(&self, items: &[(Receipt, Settle)]) -> Vec<Result<(), StoreError>> {
         self.inner.settle(items).await
+    }
+
+    async fn hasten(&self, queue: &QueueName) -> Result<(), StoreError> {
+        self.inner.hasten(queue).await
     }
 
     async fn close(&self) -> Result<(), StoreError> {

@@ -288,11 +288,13 @@ impl Inner {
             for queue in &queues {
                 asked.cmd("SMEMBERS").arg(&queue.keys.holders).cmd("LLEN").arg(&queue.keys.inbox);
             }
-            // Asked afterwards: a replica is among them before it holds anything.
-            asked.cmd("HKEYS").arg(REPLICAS);
-            let mut found = self.look(&asked).await?;
-            let living: HashSet<String> = found.pop().map_or(Ok(HashSet::new()), |ids| read(ids, "the replicas"))?;
-            let mut found = found.into_iter();
+            let mut found = self.look(&asked).await?.into_iter();
+            // Asked afterwards, as a replica is among them before it holds anything; not in the same round trip, as the
+            // servers of a cluster answer in any order.
+            let mut command = redis::cmd("HKEYS");
+            command.arg(REPLICAS);
+            let ids = self.link.command(Access::Read, &command).await.map_err(told)?;
+            let living: HashSet<String> = read(ids, "the replicas")?;
             for queue in &queues {
                 let (holders, inbox) = (found.next().unwrap_or(Value::Nil), found.next().unwrap_or(Value::Nil));
                 for holder in read::<Vec<String>>(holders, "the holders")? {

@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 
 use super::frame::Later;
 use super::holdings::Held;
-use super::layout::{LATER, WAKE};
+use super::layout::{Keys, LATER, WAKE};
 use super::queue::Queue;
-use super::{BATCH_BYTES_MAX, BATCH_MAX, Inner, NAME, read, told};
+use super::{BATCH_BYTES_MAX, BATCH_MAX, Inner, NAME, read, told, unexpected};
 use crate::broker::{Receipt, Settle};
 use crate::clock::WallTime;
 use crate::error::StoreError;
@@ -70,6 +70,24 @@ impl Drop for Unpaid<'_> {
 }
 
 type Answer = Result<(), StoreError>;
+
+/// A delivery that comes back later.
+#[derive(Debug)]
+pub(super) struct Unqueued<'a> {
+    /// Which.
+    pub(super) held: &'a Held,
+    /// When.
+    pub(super) due: WallTime,
+    /// An attempt may have begun.
+    pub(super) began: bool,
+    /// The list that it goes to then.
+    pub(super) to: &'a str,
+}
+
+/// The list that a delivery comes back to: a body that nobody began goes where everybody takes, all else to our servers.
+fn target<'a>(keys: &'a Keys, held: &Held, began: bool) -> &'a str {
+    if began || held.is_frame { &keys.again } else { keys.queue.as_str() }
+}
 
 impl Inner {
     /// Settles, one answer each, in order.
@@ -206,10 +224,54 @@ impl Inner {
 
     /// Returns deliveries of one queue, given in the order of their serials.
     async fn give_back(&self, queue: &Queue, items: &[&(Held, End)]) -> Vec<Answer> {
+        if !self.link.is_cluster() {
+            return self.give_back_at_once(queue, items).await;
+        }
+        // No script reaches the set of what comes later as well.
+        let is_later = |item: &&(Held, End)| matches!(item.1, End::Back { due: Some(_), .. });
+        let (later, now): (Vec<_>, Vec<_>) = items.iter().copied().partition(is_later);
+        let (postponed, returned) =
+            futures::join!(self.postpone_all(queue, &later), self.give_back_at_once(queue, &now));
+        let (mut postponed, mut returned) = (postponed.into_iter(), returned.into_iter());
+        let missing = || Err(unexpected("what was returned"));
+        let mut next = |item: &&(Held, End)| if is_later(item) { postponed.next() } else { returned.next() };
+        items.iter().map(|item| next(item).unwrap_or_else(missing)).collect()
+    }
+
+    async fn postpone_all(&self, queue: &Queue, items: &[&(Held, End)]) -> Vec<Answer> {
+        let Some((first, _)) = items.first() else { return Vec::new() };
+        let unqueued = |item: &&'_ (Held, End)| match item {
+            (held, End::Back { due: Some(due), began }) => Some((held.clone(), *due, *began)),
+            _ => None,
+        };
+        let each: Vec<_> = items.iter().filter_map(unqueued).collect();
+        let each: Vec<Unqueued<'_>> = each
+            .iter()
+            .map(|(held, due, began)| Unqueued {
+                held,
+                due: *due,
+                began: *began,
+                to: target(&queue.keys, held, *began),
+            })
+            .collect();
+        let flags = self.postpone(&queue.keys.held(&first.replica), &each).await;
+        self.delayed.notify_one();
+        match flags {
+            Ok(flags) => {
+                flags.into_iter().map(|flag| if flag == 1 { Ok(()) } else { Err(StoreError::Stale) }).collect()
+            }
+            Err(error) => vec![Err(error); items.len()],
+        }
+    }
+
+    /// The same where one script reaches all keys, or nothing comes later.
+    async fn give_back_at_once(&self, queue: &Queue, items: &[&(Held, End)]) -> Vec<Answer> {
         let Some((first, _)) = items.first() else { return Vec::new() };
         let keys = &queue.keys;
         let held = keys.held(&first.replica);
-        let names = [&held, keys.queue.as_str(), &keys.again, LATER];
+        // A key that is not used is of the same slot too.
+        let later = if self.link.is_cluster() { &keys.again } else { LATER };
+        let names = [&held, keys.queue.as_str(), &keys.again, later];
         let mut args = vec![first.replica.to_string(), WAKE.to_owned()];
         let now = self.clock.wall();
         let (mut is_later, mut is_now) = (false, false);
@@ -226,8 +288,7 @@ impl Inner {
             match due {
                 None => args.extend([String::new(), String::new()]),
                 Some(due) => {
-                    // A body that nobody began goes where everybody takes, all else to our servers.
-                    let to = if how == "n" && !held.is_frame { keys.queue.as_str() } else { &keys.again };
+                    let to = target(keys, held, how == "l");
                     args.extend([due.0.to_string(), Later::prefix(due, self.sequence(now), to)]);
                 }
             }

@@ -75,6 +75,6 @@ fn delivery(held: &Held, value: Bytes) -> Delivery {
 }
 
 /// What a message is called that came without a name. Scripts make the same of replica and serial, if it comes again.
-fn own_key(held: &Held) -> MessageKey {
+pub(super) fn own_key(held: &Held) -> MessageKey {
     MessageKey::trusted(format!("{}-{}", held.replica, held.field()))
 }

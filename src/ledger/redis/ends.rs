@@ -1,40 +1,27 @@
 //! How attempts end: released, decided, done, forgotten.
 
-use prost::Message;
-use redis::Value;
-
 use crate::clock::WallTime;
 use crate::error::StoreError;
-use crate::ledger::record::{DeadRecord, EffectsRecord};
+use crate::ledger::record::EffectsRecord;
 use crate::ledger::{Decision, Ending, OPEN_KEPT, Undone, Verdict};
 use crate::link::redis::Script;
 use crate::task::record::RecordError;
 use crate::task::{LeaseId, MessageKey};
 
 use super::attempt::{self, Head};
-use super::dead;
+use super::decisions::{self, Told};
 use super::layout::{self, ENDS, UNDONE_AT};
 use super::leases;
-use super::lifetimes;
 use super::store::{self, Pieces, Store};
 
 static RELEASE: Script = Script::new(include_str!("scripts/release.lua"));
-static DECIDE: Script = Script::new(include_str!("scripts/decide.lua"));
+static DECIDE: Script =
+    Script::new(concat!(decisions::judge!(), include_str!("scripts/decide.lua"), decisions::record!()));
 static DONE: Script = Script::new(include_str!("scripts/done.lua"));
 static FORGET: Script = Script::new(include_str!("scripts/forget.lua"));
 
 /// Records forgotten in one call: about a millisecond of Redis.
 const SWEEP_MAX: usize = 1_000;
-
-fn verdict(number: i64) -> Result<Verdict, StoreError> {
-    match number {
-        1 => Ok(Verdict::Recorded),
-        2 => Ok(Verdict::Duplicate),
-        3 => Ok(Verdict::Superseded),
-        4 => Ok(Verdict::Conflict),
-        other => Err(store::corrupt("an answer", format_args!("{other} is no verdict"))),
-    }
-}
 
 /// Ends leases without a decision.
 pub(super) async fn release(
@@ -56,7 +43,7 @@ pub(super) async fn release(
             });
         }
         for answer in store::list(pieces.next(store.run(&RELEASE, &args).await)?)? {
-            verdicts.push(verdict(store::int(&answer)?)?);
+            verdicts.push(decisions::verdict(store::int(&answer)?)?);
         }
     }
     Ok(verdicts)
@@ -64,48 +51,12 @@ pub(super) async fn release(
 
 /// Records decisions.
 pub(super) async fn decide(store: &Store, decisions: &[Decision]) -> Result<Vec<Verdict>, StoreError> {
-    let encoded: Vec<(Vec<u8>, Option<Vec<u8>>)> = decisions
-        .iter()
-        .map(|decision| {
-            let dead = decision.dead.as_ref().map(|dead| DeadRecord::from(dead).encode_to_vec());
-            (attempt::effects_blob(&decision.effects), dead)
-        })
-        .collect();
-    let items: Vec<_> = decisions.iter().zip(encoded).collect();
-    let bytes =
-        |(_, (effects, dead)): &(_, (Vec<u8>, Option<Vec<u8>>))| effects.len() + dead.as_ref().map_or(0, Vec::len);
+    let told: Vec<Told<'_>> = decisions.iter().map(Told::undone).collect();
     let mut verdicts = Vec::with_capacity(decisions.len());
     let mut pieces = Pieces::default();
-    for piece in layout::pieces(&items, bytes) {
-        let dead = piece.iter().filter(|(decision, _)| decision.dead.is_some()).count();
-        let mut args = vec![layout::number(piece.len()), layout::number(dead)];
-        for (decision, (effects, _)) in piece {
-            args.push(layout::text(decision.lease.message.as_str()));
-            args.push(attempt::decided(decision).into());
-            args.push(effects.as_slice().into());
-        }
-        for (at, (decision, (_, record))) in piece.iter().enumerate() {
-            if let (Some(dead), Some(record)) = (&decision.dead, record) {
-                args.push(layout::number(at + 1));
-                dead::push_args(&mut args, dead, record.as_slice().into());
-            }
-        }
-        for (at, (decision, _)) in piece.iter().enumerate() {
-            let begins = decision.begins.iter().map(|lifetime| ("1", lifetime));
-            for (kind, lifetime) in begins.chain(decision.ends.iter().map(|lifetime| ("0", lifetime))) {
-                args.push(layout::number(at + 1));
-                args.push(layout::text(kind));
-                args.push(lifetimes::entry(lifetime).into_bytes().into());
-            }
-        }
-        match pieces.next(store.run(&DECIDE, &args).await)? {
-            Value::Int(1) => verdicts.extend(piece.iter().map(|_| Verdict::Recorded)),
-            each => {
-                for answer in store::list(each)? {
-                    verdicts.push(verdict(store::int(&answer)?)?);
-                }
-            }
-        }
+    for piece in layout::pieces(&told, Told::bytes) {
+        let answer = pieces.next(store.run(&DECIDE, &decisions::args(piece)).await)?;
+        verdicts.extend(decisions::verdicts(answer, piece.len())?);
     }
     Ok(verdicts)
 }

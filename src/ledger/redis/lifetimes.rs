@@ -1,5 +1,7 @@
 //! Until when tasks may be begun: an index alone, in order of the bytes of its entries.
 
+use redis::Cmd;
+
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::ledger::Lifetime;
@@ -36,14 +38,19 @@ fn read(entry: &str) -> Result<Lifetime, StoreError> {
 pub(super) async fn limit(store: &Store, lifetimes: &[Lifetime]) -> Result<(), StoreError> {
     let mut pieces = Pieces::default();
     for piece in lifetimes.chunks(ITEMS_MAX) {
-        let mut command = redis::cmd("ZADD");
-        command.arg(LIFETIMES);
-        for lifetime in piece {
-            command.arg(0).arg(entry(lifetime));
-        }
-        pieces.next(store.write(&command).await)?;
+        pieces.next(store.write(&limiting(piece)).await)?;
     }
     Ok(())
+}
+
+/// The command that remembers lifetimes.
+pub(super) fn limiting(lifetimes: &[Lifetime]) -> Cmd {
+    let mut command = redis::cmd("ZADD");
+    command.arg(LIFETIMES);
+    for lifetime in lifetimes {
+        command.arg(0).arg(entry(lifetime));
+    }
+    command
 }
 
 /// Lifetimes that are over at `now`, after `after`.

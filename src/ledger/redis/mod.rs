@@ -5,8 +5,9 @@
 
 mod attempt;
 mod cancels;
-mod claims;
+pub(crate) mod claims;
 mod dead;
+pub(crate) mod decisions;
 mod ends;
 mod layout;
 mod leases;
@@ -47,6 +48,11 @@ impl Ledger {
     pub fn new(link: Link, clock: Arc<dyn Clock>) -> Self {
         let notices = notices::Channel::start(&link);
         Self { store: Store::new(link), clock, marks: leases::Marks::default(), notices }
+    }
+
+    /// The command that remembers `lifetimes`, to be carried out together with others.
+    pub(crate) fn limiting(&self, lifetimes: &[Lifetime]) -> redis::Cmd {
+        lifetimes::limiting(lifetimes)
     }
 }
 

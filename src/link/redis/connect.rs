@@ -13,12 +13,20 @@ use redis::{
 use tokio::sync::watch;
 
 use super::address::{Address, Options, Server};
+use super::call::Access;
+use super::cluster::Cluster;
 use super::failure::Failure;
+use super::sentinel::{self, Master};
 
 /// Pauses between attempts to connect: the first, and what it grows to.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 /// How long a call waits for a connection that is being made.
 const WAIT_MAX: Duration = Duration::from_millis(500);
+/// How long a start waits for a server that reads its data, and how long between two looks.
+const LOADING_MAX: Duration = Duration::from_secs(600);
+const LOADING_PAUSE: Duration = Duration::from_millis(250);
+/// How much later than its nodes a cluster is taken to be silent.
+const CLUSTER_GRACE: Duration = Duration::from_millis(250);
 
 /// Why there is no connection at start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +48,8 @@ struct Inner {
     address: Address,
     options: Options,
     current: watch::Sender<Option<Shared>>,
+    /// Behind sentinels: the master.
+    master: Master,
     /// Counts connections made.
     number: AtomicU64,
     /// Somebody is connecting.
@@ -58,12 +68,28 @@ pub(super) struct Shared {
 pub(super) enum Wire {
     /// To one server.
     One(MultiplexedConnection),
+    /// To the nodes of a cluster; answers are waited for as long as is said.
+    Cluster(Arc<Cluster>, Duration),
+}
+
+impl Wire {
+    /// Runs commands, each for itself: an answer for each.
+    pub(super) async fn each(&mut self, commands: &Pipeline) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
+        match self {
+            Self::One(connection) => {
+                let values = connection.req_packed_commands(commands, 0, commands.len()).await?;
+                Ok(values.into_iter().map(Value::extract_error).collect())
+            }
+            Self::Cluster(cluster, limit) => Ok(cluster.each(commands, *limit).await),
+        }
+    }
 }
 
 impl ConnectionLike for Wire {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::One(connection) => connection.req_packed_command(cmd),
+            Self::Cluster(cluster, limit) => Box::pin(cluster.one(cmd, *limit)),
         }
     }
 
@@ -75,12 +101,14 @@ impl ConnectionLike for Wire {
     ) -> RedisFuture<'a, Vec<Value>> {
         match self {
             Self::One(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(cluster, limit) => Box::pin(cluster.at_once(pipeline, offset, count, *limit)),
         }
     }
 
     fn get_db(&self) -> i64 {
         match self {
             Self::One(connection) => connection.get_db(),
+            Self::Cluster(..) => 0,
         }
     }
 }
@@ -98,16 +126,57 @@ impl Link {
     /// [`OpenError`], also if the first connection cannot be made: a wrong address or password is a mistake to be told,
     /// not an outage to be waited for.
     pub async fn open(address: Address, options: Options) -> Result<Self, OpenError> {
+        let place = address.shown();
+        let refused = |failure: Failure| OpenError { place: place.clone(), why: failure.why };
+        let link = Self::connected(address, options).await.map_err(refused)?;
+        link.loaded().await.map_err(refused)?;
+        Ok(link)
+    }
+
+    /// Waits while the server reads its data, as one does that was started a moment ago, perhaps together with us.
+    async fn loaded(&self) -> Result<(), Failure> {
+        let begun = tokio::time::Instant::now();
+        let mut is_told = false;
+        loop {
+            match self.command(Access::Read, &redis::cmd("PING")).await {
+                Err(failure) if failure.is_loading() && begun.elapsed() < LOADING_MAX => {
+                    if !std::mem::replace(&mut is_told, true) {
+                        tracing::info!(redis = %self.inner.address.shown(), "waiting: it reads its data");
+                    }
+                    tokio::time::sleep(LOADING_PAUSE).await;
+                }
+                Err(failure) if failure.is_loading() => return Err(failure),
+                // Whatever else is wrong is told by what is asked of it next.
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Connects to a node of a cluster.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(super) async fn open_one(address: Address, options: Options) -> Result<Self, Failure> {
+        // Boxed: opening a cluster opens links to its nodes.
+        Box::pin(Self::connected(address, options)).await
+    }
+
+    /// A link that connects when it is first used.
+    pub(super) fn unconnected(address: Address, options: Options) -> Self {
         let inner = Inner {
             address,
             options,
             current: watch::Sender::new(None),
+            master: Master::default(),
             number: AtomicU64::new(0),
             is_connecting: Mutex::new(false),
         };
-        let link = Self { inner: Arc::new(inner) };
-        let refused = |why: String| OpenError { place: link.inner.address.shown(), why };
-        let connection = link.inner.connect().await.map_err(|failure| refused(failure.why))?;
+        Self { inner: Arc::new(inner) }
+    }
+
+    async fn connected(address: Address, options: Options) -> Result<Self, Failure> {
+        let link = Self::unconnected(address, options);
+        let connection = link.inner.connect().await?;
         link.inner.put(connection);
         Ok(link)
     }
@@ -124,25 +193,40 @@ impl Link {
 
     /// Longest wait for an answer.
     pub(super) fn answer_max(&self) -> Duration {
-        self.inner.options.answer_max
+        // The nodes of a cluster have limits of their own, which say more of what was written: they come first.
+        self.inner.options.answer_max + if self.is_cluster() { CLUSTER_GRACE } else { Duration::ZERO }
+    }
+
+    /// The nodes; `None`: it is no cluster.
+    pub(super) fn cluster(&self) -> Option<Arc<Cluster>> {
+        match &self.inner.current.borrow().as_ref()?.connection {
+            Wire::Cluster(cluster, _) => Some(Arc::clone(cluster)),
+            Wire::One(_) => None,
+        }
     }
 
     /// A connection of one's own to the server that has `key`, for what blocks. Answers are not bounded in time.
     ///
     /// # Errors
     /// [`Failure`].
-    pub async fn own(&self, _key: &[u8]) -> Result<MultiplexedConnection, Failure> {
-        let client = self.inner.client(ProtocolVersion::RESP2)?;
-        self.inner.dial(&client, AsyncConnectionConfig::new().set_response_timeout(None)).await
+    pub async fn own(&self, key: &[u8]) -> Result<MultiplexedConnection, Failure> {
+        if let Some(cluster) = self.cluster() {
+            return Box::pin(cluster.node_of(key)?.link.own(key)).await;
+        }
+        self.inner.reach(ProtocolVersion::RESP2, AsyncConnectionConfig::new().set_response_timeout(None)).await
     }
 
-    /// A connection of one's own that is told things: `config` says where they go.
+    /// A connection of one's own that is told things: `config` says where they go. In a cluster to any node: channels
+    /// are heard on all of them.
     ///
     /// # Errors
     /// [`Failure`].
     pub(super) async fn listening(&self, config: AsyncConnectionConfig) -> Result<MultiplexedConnection, Failure> {
-        let client = self.inner.client(ProtocolVersion::RESP3)?;
-        self.inner.dial(&client, config).await
+        if let Some(cluster) = self.cluster() {
+            let node = cluster.node(None).ok_or_else(|| Failure::unreachable("no node of the cluster is known"))?;
+            return Box::pin(node.link.listening(config)).await;
+        }
+        self.inner.reach(ProtocolVersion::RESP3, config).await
     }
 
     /// The shared connection; one that is being made is waited for a moment.
@@ -160,10 +244,15 @@ impl Link {
 
     /// A connection was found to be of no use: the next is made, unless it was already.
     pub(super) fn broken(&self, number: u64) {
+        // The nodes of a cluster are made anew one by one.
+        if self.is_cluster() {
+            return;
+        }
         self.inner.current.send_if_modified(|current| {
             let is_it = current.as_ref().is_some_and(|shared| shared.number == number);
             if is_it {
                 *current = None;
+                self.inner.master.forget();
             }
             is_it
         });
@@ -174,20 +263,77 @@ impl Link {
 }
 
 impl Inner {
-    fn client(&self, protocol: ProtocolVersion) -> Result<Client, Failure> {
-        let server = self.address.servers.first().ok_or_else(|| Failure::unreachable("no server is named"))?;
-        let info = self.info(server, protocol).map_err(|error| Failure::unreachable(error.to_string()))?;
+    /// A connection to the server, or to the master that the sentinels name.
+    async fn reach(
+        &self,
+        protocol: ProtocolVersion,
+        config: AsyncConnectionConfig,
+    ) -> Result<MultiplexedConnection, Failure> {
+        let Some(name) = &self.options.master_name else {
+            let server = self.address.servers.first().ok_or_else(|| Failure::unreachable("no server is named"))?;
+            return self.dial(&self.client(server, self.login(protocol))?, config).await;
+        };
+        let server = match self.master.known() {
+            Some(server) => server,
+            None => self.ask(name).await?,
+        };
+        let reached = async {
+            let mut connection = self.dial(&self.client(&server, self.login(protocol))?, config).await?;
+            let asked = tokio::time::timeout(self.options.connect_max, sentinel::is_master(&mut connection)).await;
+            asked.map_err(|_| Failure::unreachable("the master does not answer"))??;
+            Ok(connection)
+        };
+        let reached = reached.await;
+        match &reached {
+            Ok(_) => self.master.found(server),
+            Err(_) => self.master.forget(),
+        }
+        reached
+    }
+
+    /// Asks the sentinels, one after the other, where the master of this name is.
+    async fn ask(&self, name: &str) -> Result<Server, Failure> {
+        let sentinels = &self.address.servers;
+        let share = sentinel::ASK_MAX / u32::try_from(sentinels.len().max(1)).unwrap_or(u32::MAX);
+        let mut last = Failure::unreachable("no sentinel is named");
+        for number in self.master.order(sentinels.len()) {
+            let asked = async {
+                let login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2);
+                let client = self.client(&sentinels[number], login)?;
+                sentinel::ask(&mut self.dial(&client, AsyncConnectionConfig::new()).await?, name).await
+            };
+            let answer = tokio::time::timeout(share, asked).await;
+            match answer.unwrap_or_else(|_| Err(Failure::unreachable(format!("no answer within {share:?}")))) {
+                Ok(server) => {
+                    self.master.answered(number);
+                    return Ok(server);
+                }
+                Err(failure) => last = failure,
+            }
+        }
+        Err(Failure::unreachable(format!("no sentinel names the master {name}; the last one asked: {}", last.why)))
+    }
+
+    fn client(&self, server: &Server, login: RedisConnectionInfo) -> Result<Client, Failure> {
+        let info = self.info(server, login).map_err(|error| Failure::unreachable(error.to_string()))?;
         Client::open(info).map_err(|error| Failure::unreachable(error.to_string()))
     }
 
-    fn info(&self, server: &Server, protocol: ProtocolVersion) -> Result<ConnectionInfo, RedisError> {
+    fn info(&self, server: &Server, login: RedisConnectionInfo) -> Result<ConnectionInfo, RedisError> {
         let addr = match server {
             Server::Unix(path) => ConnectionAddr::Unix(path.clone()),
             Server::Tcp(host, port) if self.address.tls => {
+                // An error says that it was done before.
+                drop(rustls::crypto::ring::default_provider().install_default());
                 ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
             }
             Server::Tcp(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
         };
+        Ok(addr.into_connection_info()?.set_redis_settings(login))
+    }
+
+    /// How to log in at the server itself. Sentinels are asked without: Machinery's URL has the master's password.
+    fn login(&self, protocol: ProtocolVersion) -> RedisConnectionInfo {
         let mut login = RedisConnectionInfo::default().set_db(self.address.database).set_protocol(protocol);
         login = login.set_lib_name(&self.options.client_name, env!("CARGO_PKG_VERSION"));
         if let Some(user) = &self.address.user {
@@ -196,7 +342,7 @@ impl Inner {
         if let Some(password) = &self.address.password {
             login = login.set_password(password);
         }
-        Ok(addr.into_connection_info()?.set_redis_settings(login))
+        login
     }
 
     async fn dial(&self, client: &Client, config: AsyncConnectionConfig) -> Result<MultiplexedConnection, Failure> {
@@ -211,9 +357,14 @@ impl Inner {
     }
 
     async fn connect(&self) -> Result<Wire, Failure> {
-        let client = self.client(ProtocolVersion::RESP2)?;
+        if self.options.is_cluster {
+            let cluster = Cluster::open(&self.address, &self.options).await?;
+            return Ok(Wire::Cluster(Arc::new(cluster), self.options.answer_max));
+        }
+        // Whatever the last connection led to may be no master any more.
+        self.master.forget();
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(self.options.answer_max));
-        self.dial(&client, config).await.map(Wire::One)
+        self.reach(ProtocolVersion::RESP2, config).await.map(Wire::One)
     }
 
     fn put(&self, connection: Wire) {

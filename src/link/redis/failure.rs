@@ -84,6 +84,11 @@ impl Failure {
         Self { written, why, is_broken }
     }
 
+    /// The server has just started and reads its data: it will answer.
+    pub(super) fn is_loading(&self) -> bool {
+        self.written == Written::Nothing && self.why.starts_with("LOADING")
+    }
+
     /// In the words of the room `store`.
     pub fn told_by(self, store: &'static str) -> StoreError {
         let why = self.why;

@@ -2,19 +2,26 @@
 //!
 //! A call is bounded by our own time limit and says afterwards whether anything was written. A connection that broke is
 //! made anew by one supervisor; callers wait for it a moment and then fail, they never queue behind a reconnect.
+//! Behind sentinels all connections lead to the master that they name, asked anew whenever one is made anew.
+//! In a cluster each node has such a connection, and the link knows which node has which slot.
 
 mod address;
 mod call;
+mod cluster;
 mod connect;
 mod failure;
 mod listen;
+mod routed;
 mod script;
+mod sentinel;
+mod slots;
 mod track;
 
-pub use address::{Address, AddressError, Options};
+pub use address::{Address, AddressError, Options, Server};
 pub use call::Access;
 pub use connect::{Link, OpenError};
 pub use failure::Failure;
 pub use listen::{Heard, Listener};
 pub use script::Script;
+pub use slots::{beside, slot};
 pub use track::Tracker;

@@ -9,16 +9,24 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, PushInfo, PushKind, Value};
 use tokio::sync::{broadcast, mpsc};
 
+use super::cluster::{Cluster, Place};
 use super::connect::Link;
 
 /// Pause before a broken connection is made anew.
 const PAUSE: Duration = Duration::from_millis(100);
 /// A server that said nothing for so long is asked whether it is there.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// Until a node is asked again for a key whose slot is moving. Whoever follows it is told each time, and reads it at
+/// whoever has it.
+const LATE: Duration = Duration::from_secs(1);
+/// Between two looks for keys that nobody follows any more, in a cluster.
+const TIDY: Duration = Duration::from_secs(1);
 /// Keys that are asked about in one round trip.
 const BATCH_MAX: usize = 256;
 
-/// Follows keys until it is dropped. What is told may be no change; every change is told.
+/// Follows keys until it is dropped. What is told may be no change; every change is told. In a cluster, where each node
+/// remembers for itself, a key is followed at its owner, and anew when its slot has moved; what changes while it moves is
+/// told within a second.
 #[derive(Debug)]
 pub struct Tracker {
     followed: Arc<Followed>,
@@ -33,11 +41,15 @@ struct Followed {
 }
 
 impl Tracker {
-    /// Follows keys of `link`, which is no cluster. A receiver that falls `kept` behind loses the oldest.
+    /// Follows keys of `link`. A receiver that falls `kept` behind loses the oldest.
     pub fn start(link: Link, kept: usize) -> Self {
         let (asked, asks) = mpsc::unbounded_channel();
         let followed = Arc::new(Followed { counts: Mutex::default(), changed: broadcast::Sender::new(kept), asked });
-        Self { task: tokio::spawn(run(link, Arc::clone(&followed), asks)), followed }
+        let task = match link.cluster() {
+            None => tokio::spawn(run(link, Arc::clone(&followed), asks)),
+            Some(cluster) => tokio::spawn(follow_nodes(cluster, Arc::clone(&followed), asks, kept)),
+        };
+        Self { followed, task }
     }
 
     /// From now on changes of `key` are told, until [`Tracker::unfollow`]. Counted: as many unfollow as follow.
@@ -99,6 +111,87 @@ async fn run(link: Link, followed: Arc<Followed>, mut asks: mpsc::UnboundedRecei
     }
 }
 
+/// Follows each key at the node that has its slot.
+async fn follow_nodes(
+    cluster: Arc<Cluster>,
+    followed: Arc<Followed>,
+    mut asks: mpsc::UnboundedReceiver<Arc<str>>,
+    kept: usize,
+) {
+    let mut moved = cluster.moved();
+    let mut nodes: HashMap<Place, Tracker> = HashMap::new();
+    let mut places: HashMap<Arc<str>, Place> = HashMap::new();
+    let (tell, mut told) = mpsc::channel::<Arc<str>>(kept);
+    let mut tidy = tokio::time::interval(TIDY);
+    loop {
+        let mut due = Vec::new();
+        tokio::select! {
+            asked = asks.recv() => match asked {
+                None => return,
+                Some(key) => due.push(key),
+            },
+            // Its node may not know yet that nobody follows it any more.
+            Some(key) = told.recv() => if followed.is_followed(&key) {
+                followed.tell(&key);
+            },
+            // The sender is in `cluster`.
+            _ = moved.changed() => due.extend(places.keys().cloned()),
+            // Keys without a node yet, and keys that nobody follows any more.
+            _ = tidy.tick() => {
+                places.retain(|key, place| {
+                    let stays = followed.is_followed(key);
+                    if let Some(node) = nodes.get(place).filter(|_| !stays) {
+                        node.unfollow(key);
+                    }
+                    stays
+                });
+                // The tracker of a node without keys is of no use, and the node may be gone.
+                nodes.retain(|place, _| places.values().any(|used| used == place));
+                let counts = followed.counts.lock();
+                due.extend(counts.keys().filter(|key| !places.contains_key(*key)).cloned());
+            }
+        }
+        for key in due {
+            let Ok(node) = cluster.node_of(key.as_bytes()) else { continue };
+            match places.get(&key) {
+                // It may have been left and asked for again since: whoever asked is told once more.
+                Some(place) if *place == node.place => {
+                    followed.tell(&key);
+                    continue;
+                }
+                Some(place) => {
+                    if let Some(before) = nodes.get(place) {
+                        before.unfollow(&key);
+                    }
+                }
+                None => {}
+            }
+            let tracker = nodes.entry(node.place.clone()).or_insert_with(|| {
+                let tracker = Tracker::start(node.link.clone(), kept);
+                tokio::spawn(pass_on(tracker.changes(), tell.clone()));
+                tracker
+            });
+            tracker.follow(&key);
+            places.insert(key, node.place);
+        }
+    }
+}
+
+/// Passes on what the tracker of a node tells, until that ends.
+async fn pass_on(mut changes: broadcast::Receiver<Arc<str>>, tell: mpsc::Sender<Arc<str>>) {
+    loop {
+        match changes.recv().await {
+            Ok(key) => {
+                if tell.send(key).await.is_err() {
+                    return;
+                }
+            }
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
 /// Follows over one connection for as long as it works.
 async fn follow_on(
     connection: &mut MultiplexedConnection,
@@ -113,16 +206,17 @@ async fn follow_on(
     }
     // What changed while there was no connection was told to nobody: all are read, and told, anew.
     let mut due: Vec<Arc<str>> = followed.counts.lock().keys().cloned().collect();
+    let mut late: Vec<Arc<str>> = Vec::new();
     loop {
         for batch in due.chunks(BATCH_MAX) {
-            if !remembered(connection, batch).await {
-                return;
-            }
+            let Some(refused) = remembered(connection, batch).await else { return };
             // Whoever asked has read before Redis remembered, or reads again now.
             batch.iter().for_each(|key| followed.tell(key));
+            late.extend(refused);
         }
         due.clear();
         tokio::select! {
+            () = tokio::time::sleep(LATE), if !late.is_empty() => due.append(&mut late),
             asked = asks.recv() => match asked {
                 None => return,
                 Some(key) => {
@@ -148,8 +242,9 @@ async fn follow_on(
     }
 }
 
-/// Reads keys in a way that makes Redis remember that this connection wants to hear of them.
-async fn remembered(connection: &mut MultiplexedConnection, keys: &[Arc<str>]) -> bool {
+/// Reads keys in a way that makes Redis remember that this connection wants to hear of them. Answers those that this node
+/// does not have at present; `None`: the connection is of no use.
+async fn remembered(connection: &mut MultiplexedConnection, keys: &[Arc<str>]) -> Option<Vec<Arc<str>>> {
     let mut pipeline = Pipeline::new();
     for key in keys {
         let (mut caching, mut read) = (redis::cmd("CLIENT"), Cmd::new());
@@ -159,7 +254,12 @@ async fn remembered(connection: &mut MultiplexedConnection, keys: &[Arc<str>]) -
         pipeline.add_command(caching).add_command(read);
     }
     let count = pipeline.len();
-    answered(connection.send_packed_commands(&pipeline, 0, count)).await
+    let call = connection.send_packed_commands(&pipeline, 0, count);
+    let Ok(Ok(values)) = tokio::time::timeout(SILENCE_MAX, call).await else { return None };
+    let is_elsewhere = |value: &Value| matches!(value, Value::ServerError(error) if matches!(error.code(), "MOVED" | "ASK" | "CLUSTERDOWN"));
+    // Every second answer is that of a key.
+    let reads = values.iter().skip(1).step_by(2);
+    Some(keys.iter().zip(reads).filter(|(_, value)| is_elsewhere(value)).map(|(key, _)| Arc::clone(key)).collect())
 }
 
 async fn answered<T>(call: impl Future<Output = redis::RedisResult<T>>) -> bool {

@@ -46,6 +46,10 @@ impl Broker for Measured<dyn Broker> {
         self.room.each(Place::settle as usize, self.inner.settle(items)).await
     }
 
+    async fn hasten(&self, queue: &QueueName) -> Result<(), StoreError> {
+        self.inner.hasten(queue).await
+    }
+
     async fn close(&self) -> Result<(), StoreError> {
         self.inner.close().await
     }

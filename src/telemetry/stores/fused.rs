@@ -22,6 +22,10 @@ impl Stores {
 
 #[async_trait]
 impl Fused for Measured<dyn Fused> {
+    fn acknowledges(&self) -> bool {
+        self.inner.acknowledges()
+    }
+
     async fn send(&self, items: &[Sending], now: WallTime) -> Vec<Result<(), StoreError>> {
         self.room.each(Place::send as usize, self.inner.send(items, now)).await
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::leases::Stage;
-use super::link::{Phase, WELCOME_WAIT};
+use super::link::Phase;
 use super::state::{State, Stop};
 use crate::proto::worker_lease_request::Message;
 use crate::proto::{
@@ -46,7 +46,7 @@ impl State {
         };
         if let Some(link) = self.links.get_mut(&id) {
             link.phase = Phase::Greeted;
-            link.deadline = now + WELCOME_WAIT;
+            link.deadline = now + self.intervals.welcome;
             link.is_resuming = hello.resume.is_some();
             link.hello_held = held;
         }

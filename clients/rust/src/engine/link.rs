@@ -9,8 +9,8 @@ use super::Key;
 use crate::producer::task::from_proto;
 use crate::proto::Timing;
 
-/// No `Welcome` within this time of the `Hello`: another connection.
-pub(super) const WELCOME_WAIT: Duration = Duration::from_secs(10);
+/// The longest and the shortest wait for a `Welcome` after the `Hello`; see [`Intervals::welcome`].
+const WELCOME_WAIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(1));
 /// No connection within this time: another address. The endpoint's own connect timeout is shorter unless configured.
 pub(super) const CONNECT_WAIT: Duration = Duration::from_secs(30);
 
@@ -103,8 +103,12 @@ impl Link {
 pub(super) struct Intervals {
     /// Between two heartbeats.
     pub(super) heartbeat: Duration,
-    /// Nothing from the server for this long: the connection is dead.
+    /// Nothing from the server for this long: the connection is dead. No longer than half way from a heartbeat to the end of
+    /// the leases: a server that stands still is left while another can still keep them.
     pub(super) silence_max: Duration,
+    /// No `Welcome` within this time of the `Hello`: another connection. A third of the lease time, 10 s at most, for the
+    /// same reason.
+    pub(super) welcome: Duration,
     /// The longest wait before the next attempt to connect: a small part of the lease time, so that several attempts fit
     /// into it and what is held is not lost while the worker waits.
     pub(super) reconnect: Duration,
@@ -128,11 +132,14 @@ impl Intervals {
         let interval = read(timing.and_then(|timing| timing.heartbeat_interval), Duration::from_secs(10));
         let lease = read(timing.and_then(|timing| timing.lease_duration), interval.saturating_mul(3));
         let silence = read(timing.and_then(|timing| timing.silence_max), interval.saturating_mul(3));
+        // Sent early: the interval is an upper bound, and the frame has a way to go. Never so often that a timing of
+        // nanoseconds would keep a core busy.
+        let heartbeat = (interval * 4 / 5).clamp(Duration::from_millis(10), Duration::from_secs(3600));
+        let silence = silence.min(heartbeat.saturating_add(lease.saturating_sub(heartbeat) / 2));
         Self {
-            // Sent early: the interval is an upper bound, and the frame has a way to go. Never so often that a timing of
-            // nanoseconds would keep a core busy.
-            heartbeat: (interval * 4 / 5).clamp(Duration::from_millis(10), Duration::from_secs(3600)),
+            heartbeat,
             silence_max: silence.clamp(Duration::from_millis(50), Duration::from_secs(3 * 3600)),
+            welcome: (lease / 3).clamp(WELCOME_WAIT.1, WELCOME_WAIT.0),
             reconnect: (lease / 8).max(Duration::from_millis(50)),
             owing: (lease / 2).clamp(Duration::from_secs(1), Duration::from_secs(3600)),
         }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::leases::{Held, Stage};
-use super::link::{Intervals, Link, Phase, WELCOME_WAIT};
+use super::link::{Intervals, Link, Phase};
 use super::reports::Reports;
 use super::{Command, Config, Key, Outcome};
 use crate::jitter::Backoff;
@@ -194,7 +194,7 @@ impl State {
             && link.phase == Phase::Connecting
         {
             link.phase = Phase::Connected;
-            link.deadline = now + WELCOME_WAIT;
+            link.deadline = now + self.intervals.welcome;
         }
     }
 

@@ -51,7 +51,8 @@ for i = 1, count do
       elseif is_frame then
         frame = value
       else
-        frame = '\0' .. '00000000' .. value
+        -- No key, and one delivery: it is told apart from what its sender delayed.
+        frame = '\0' .. '00000001' .. value
       end
       laters[#laters + 1] = {i, ARGV[4 * i + 2] .. frame, ARGV[4 * i + 1]}
     end

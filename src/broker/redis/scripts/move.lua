@@ -5,33 +5,16 @@
 --       5 channel of wake-ups  6 most bytes of each, unless one message has more
 -- Answer: 1 if more may be due, else 0, for 1 and for 2; score of the next of 1, of the next of 2 (empty: none).
 --
--- Lists whose names are in the messages are written: not for a cluster.
+-- Behind `targets.lua`. Lists whose names are in the messages are written: not for a cluster, which has `claim.lua`.
 -- Invariant: a message is removed only after it is in a list; to be removed is the claim, so that others may move too.
--- What names no queue that can be read goes to `again` as it is, where our servers set it aside.
 -- What its list refuses waits a minute longer, so that it does not keep others from moving.
-local now, most, default, poison = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local now, most = ARGV[1], tonumber(ARGV[2])
 local NOTHING = {0, 0, '', ''}
 -- Read at once, so that a few large messages are not read in vain.
 local STEP = 16
 local PAUSE = 60000000000
 
 if redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then return NOTHING end
-
-local function target_of(body)
-  local name = string.match(body, '^{"UUID":"[^"\\]*","Name":"[^"\\]*","RoutingKey":"([^"\\]*)"')
-  if not name then
-    local ok, task = pcall(cjson.decode, body)
-    if not ok or type(task) ~= 'table' then return nil end
-    for key, value in pairs(task) do
-      if type(key) == 'string' and string.lower(key) == 'routingkey' and type(value) == 'string' then name = value end
-    end
-    if type(task.UUID) ~= 'string' and not name then return nil end
-  end
-  if not name or name == '' then return default end
-  -- Keys that are no queues.
-  if string.sub(name, 1, 12) == '{lineshaft}:' then return nil end
-  return name
-end
 
 local function move(source, read)
   local due, bytes, is_all = {}, 0, false
@@ -71,18 +54,6 @@ local function move(source, read)
   return is_all and 0 or 1, first[2] or ''
 end
 
-local more, next_one = move(KEYS[1], function(body)
-  local target = target_of(body)
-  if target then return target, body, false end
-  return poison, body, true
-end)
--- A member: due (20 digits), sequence (20), length of the target's name (3), the target, a frame.
-local more_later, next_later = move(KEYS[2], function(member)
-  local size = tonumber(string.sub(member, 41, 43))
-  if not size then return poison, member, true end
-  local target, frame = string.sub(member, 44, 43 + size), string.sub(member, 44 + size)
-  -- No key and no delivery: a body that goes where everybody takes.
-  if string.sub(frame, 1, 9) == '\0' .. '00000000' then return target, string.sub(frame, 10), false end
-  return target, frame, true
-end)
+local more, next_one = move(KEYS[1], readers.delayed)
+local more_later, next_later = move(KEYS[2], readers.later)
 return {more, more_later, next_one, next_later}

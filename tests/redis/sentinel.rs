@@ -1,0 +1,93 @@
+//! Sentinels: a master that dies, one that was demoted, sentinels that are gone.
+
+use tokio::time::Instant;
+
+use lineshaft::broker::redis::Options;
+use lineshaft::broker::{Broker as _, Published, Settle};
+use lineshaft::link::redis::{Address, Link};
+
+use crate::support::redis_sentinel::Sentinels;
+use crate::support::until;
+use crate::world::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_the_master_dies_its_replica_carries_on() {
+    needs_redis!();
+    let mut group = Sentinels::start().await;
+    let broker = on(group.link().await, Options::default()).await;
+    publish(&broker, &labels("m", 60)).await;
+    let held = take(&broker, 20).await;
+    until("the replica has it all", async || {
+        let [master, replica] = [&group.servers[0], &group.servers[1]];
+        let (a, b) = (master.connection().await, replica.connection().await);
+        let mut sizes = Vec::new();
+        for mut connection in [a, b] {
+            sizes.push((
+                length(&mut connection, "q").await,
+                redis::cmd("DBSIZE").query_async::<u64>(&mut connection).await.unwrap(),
+            ));
+        }
+        (sizes[0] == sizes[1]).then_some(())
+    })
+    .await;
+    // One sentinel less, and still a majority.
+    group.kill_sentinel(0);
+    group.servers[0].kill();
+    let begun = Instant::now();
+    until("a send succeeds again", async || {
+        (broker.publish(&[message("after")]).await[0] == Ok(Published::New)).then_some(())
+    })
+    .await;
+    println!("without service for {:?}", begun.elapsed());
+    // What was held meanwhile is held still, and its end is accepted.
+    let acked: Vec<_> = held.iter().map(|delivery| (delivery.receipt.clone(), Settle::Ack)).collect();
+    let answers = broker.settle(&acked).await;
+    assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+    let mut ended: Vec<String> = drain(&broker, 41).await.iter().map(text).collect();
+    ended.sort();
+    ended.retain(|label| label != "after");
+    assert_eq!(ended, labels("m", 60)[20..]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_was_demoted_is_left() {
+    needs_redis!();
+    let group = Sentinels::start().await;
+    let broker = on(group.link().await, Options::default()).await;
+    publish(&broker, &labels("m", 1)).await;
+    let client = redis::Client::open(group.first_sentinel()).unwrap();
+    let mut sentinel = client.get_multiplexed_async_connection().await.unwrap();
+    until("the sentinels take another", async || {
+        redis::cmd("SENTINEL").arg("FAILOVER").arg("mymaster").exec_async(&mut sentinel).await.ok()
+    })
+    .await;
+    until("the other is the master", async || {
+        let info: String =
+            redis::cmd("INFO").arg("replication").query_async(&mut group.servers[1].connection().await).await.unwrap();
+        info.contains("role:master").then_some(())
+    })
+    .await;
+    until("a send succeeds again", async || {
+        (broker.publish(&[message("after")]).await[0] == Ok(Published::New)).then_some(())
+    })
+    .await;
+    let mut new = group.servers[1].connection().await;
+    until("it is on the new master", async || (length(&mut new, "q").await >= 1).then_some(())).await;
+    assert!(drain(&broker, 2).await.iter().any(|delivery| text(delivery) == "after"));
+}
+
+#[tokio::test]
+async fn what_no_sentinel_knows_is_told_at_start() {
+    needs_redis!();
+    let group = Sentinels::start().await;
+    let mut options = Sentinels::options();
+    options.master_name = Some("other".to_owned());
+    let address = Address::parse(&group.url()).unwrap();
+    let error = Link::open(address, options).await.unwrap_err().to_string();
+    assert!(error.contains("no sentinel names the master other") && error.contains("knows no master"), "{error}");
+    let begun = Instant::now();
+    let gone = Address::parse("redis://127.0.0.1:1,127.0.0.1:2").unwrap();
+    let error = Link::open(gone, Sentinels::options()).await.unwrap_err().to_string();
+    assert!(error.contains("no sentinel names the master mymaster"), "{error}");
+    assert!(begun.elapsed().as_secs() < 4, "{:?}", begun.elapsed());
+}
