@@ -201,6 +201,7 @@ impl Inner {
                 if receipt.is_none() {
                     elsewhere.push(decision.lease.message.clone());
                 }
+                self.states.overtaken(&decision.effects.states);
                 mine.push((decision.lease.message, decision.effects, receipt));
             }
         }

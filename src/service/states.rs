@@ -1,7 +1,8 @@
 //! Writing the states of a task on its way: RECEIVED, STARTED, and PENDING again.
 //!
 //! Only the latest state of a task is kept for the moment it takes to write a batch, so a task that starts at once costs
-//! one write, not two. Final states do not come this way: they are part of settling.
+//! one write, not two, and one that also ends at once costs none. Final states do not come this way: they are part of
+//! settling.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -50,6 +51,19 @@ impl States {
         self.wake.notify_one();
     }
 
+    /// States that come at once with a decision: what waits of before them is not written any more.
+    pub(super) fn overtaken(&self, by: &[StateWrite]) {
+        if by.is_empty() {
+            return;
+        }
+        let mut waiting = self.waiting.lock();
+        for write in by {
+            if waiting.get(&write.state.task_id).is_some_and(|known| known.state.order() < write.state.order()) {
+                waiting.remove(&write.state.task_id);
+            }
+        }
+    }
+
     fn drain(&self) -> Vec<StateWrite> {
         let mut waiting = self.waiting.lock();
         let some: Vec<TaskId> = waiting.keys().take(BATCH_MAX).cloned().collect();
@@ -78,5 +92,40 @@ pub(super) async fn run(inner: Arc<Inner>) {
                 tokio::time::sleep(RETRY).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::{FailureReason, Status, TaskState, Timestamp};
+
+    fn write(id: &str, status: Status, attempt: u32) -> StateWrite {
+        let state = TaskState {
+            task_id: TaskId::trusted(id),
+            task_name: String::new(),
+            status,
+            results: None,
+            error: String::new(),
+            reason: FailureReason::Unknown,
+            generation: 1,
+            attempt,
+            releases: 0,
+            created_at: Timestamp::ZERO,
+            updated_at: Timestamp::ZERO,
+        };
+        StateWrite { state, keep: Duration::from_secs(60) }
+    }
+
+    #[test]
+    fn a_state_is_not_written_once_a_later_one_has_come_with_a_decision() {
+        let states = States::default();
+        states.push(write("ended", Status::Started, 1));
+        states.push(write("runs", Status::Started, 1));
+        states.push(write("again", Status::Started, 2));
+        states.overtaken(&[write("ended", Status::Success, 1), write("again", Status::Retry, 1)]);
+        let mut left: Vec<TaskId> = states.drain().into_iter().map(|write| write.state.task_id).collect();
+        left.sort();
+        assert_eq!(left, [TaskId::trusted("again"), TaskId::trusted("runs")]);
     }
 }

@@ -15,20 +15,22 @@ const TASKS: usize = 12;
 /// Leases on a store that is there, as those of a server of its own directory.
 const LEASE_SECONDS: u64 = 2;
 
+/// Arrows between steps that are one where the stores are fused.
+pub(super) const WITHIN_ONE_STEP: [Point; 7] = [
+    Point::SendClaimed,
+    Point::SendLimited,
+    Point::SendStated,
+    Point::SendUnmarked,
+    Point::SettleStated,
+    Point::SettlePublished,
+    Point::SettleDone,
+];
+
 #[test]
 fn the_embedded_store_survives_a_crash_at_every_arrow() {
-    let absent = [
-        Point::SendClaimed,
-        Point::SendLimited,
-        Point::SendStated,
-        Point::SendUnmarked,
-        Point::SettleStated,
-        Point::SettlePublished,
-        Point::SettleDone,
-        Point::SettleAcked,
-    ];
-    let points = Point::ALL.into_iter().filter(|p| !absent.contains(p));
-    points.for_each(|point| crash_at(point, "", None));
+    // It also acknowledges in that step.
+    let is_there = |point: &Point| !WITHIN_ONE_STEP.contains(point) && *point != Point::SettleAcked;
+    Point::ALL.into_iter().filter(is_there).for_each(|point| crash_at(point, "", None));
 }
 
 #[test]

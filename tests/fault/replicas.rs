@@ -12,7 +12,7 @@ use lineshaft_client::{Client, Task};
 use rustix::process::Signal;
 use tokio::runtime::Runtime;
 
-use super::arrows::crash_at;
+use super::arrows::{WITHIN_ONE_STEP, crash_at};
 use super::checker::{self, Life};
 use super::processes::{self, Program, Server, until};
 use super::redis::Redis;
@@ -250,11 +250,21 @@ fn a_session_goes_on_at_the_other_replica_and_what_runs_is_not_run_again() {
 }
 
 #[test]
-fn rooms_on_redis_survive_a_crash_at_every_arrow() {
+fn one_step_on_redis_survives_a_crash_at_every_arrow() {
+    crash_on_redis("", |point| !WITHIN_ONE_STEP.contains(point));
+}
+
+#[test]
+fn separate_steps_on_redis_survive_a_crash_at_every_arrow() {
+    crash_on_redis("unfused,", |_| true);
+}
+
+fn crash_on_redis(mode: &'static str, is_there: fn(&Point) -> bool) {
     needs_redis!();
     // Redis finds no task by its id, so nothing that waits is granted to be ended: it is ended when it is met.
     let absent = [Point::CancelBegun, Point::LapseBegun];
-    let points: Vec<Point> = Point::ALL.into_iter().filter(|point| !absent.contains(point)).collect();
+    let points: Vec<Point> =
+        Point::ALL.into_iter().filter(|point| !absent.contains(point) && is_there(point)).collect();
     let lane = points.len().div_ceil(LANES);
     std::thread::scope(|scope| {
         for points in points.chunks(lane) {
@@ -262,7 +272,7 @@ fn rooms_on_redis_survive_a_crash_at_every_arrow() {
                 for point in points {
                     let runtime = runtime();
                     let redis = durable_redis(&runtime);
-                    crash_at(*point, "", Some(&redis.url()));
+                    crash_at(*point, mode, Some(&redis.url()));
                 }
             });
         }
