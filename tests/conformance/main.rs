@@ -16,15 +16,13 @@ mod make;
 mod measured_rooms;
 mod model;
 #[cfg(feature = "redis")]
-mod redis_cluster_rooms;
-#[cfg(feature = "redis")]
 mod redis_fused;
 #[cfg(feature = "redis")]
 mod redis_ledger;
 #[cfg(feature = "redis")]
-mod redis_rooms;
+mod redis_pooled_rooms;
 #[cfg(feature = "redis")]
-mod redis_sentinel_rooms;
+mod redis_rooms;
 mod room;
 mod rooms;
 #[path = "../support/mod.rs"]
@@ -87,10 +85,10 @@ mod redis {
 
 #[cfg(feature = "redis")]
 mod redis_cluster {
-    crate::broker::cases!(crate::redis_cluster_rooms::Cluster);
-    crate::ledger::cases!(crate::redis_cluster_rooms::Cluster);
-    crate::model::cases!(crate::redis_cluster_rooms::Cluster, broker ledger backend);
-    crate::backend::cases!(crate::redis_cluster_rooms::Cluster);
+    crate::broker::cases!(crate::redis_pooled_rooms::Cluster);
+    crate::ledger::cases!(crate::redis_pooled_rooms::Cluster);
+    crate::model::cases!(crate::redis_pooled_rooms::Cluster, broker ledger backend);
+    crate::backend::cases!(crate::redis_pooled_rooms::Cluster);
 }
 
 #[cfg(feature = "redis")]
@@ -103,8 +101,8 @@ mod redis_socket_password {
 
 #[cfg(feature = "redis")]
 mod redis_sentinel {
-    crate::broker::cases!(crate::redis_sentinel_rooms::Sentinel);
-    crate::ledger::cases!(crate::redis_sentinel_rooms::Sentinel);
-    crate::model::cases!(crate::redis_sentinel_rooms::Sentinel, broker ledger backend);
-    crate::backend::cases!(crate::redis_sentinel_rooms::Sentinel);
+    crate::broker::cases!(crate::redis_pooled_rooms::Sentinel);
+    crate::ledger::cases!(crate::redis_pooled_rooms::Sentinel);
+    crate::model::cases!(crate::redis_pooled_rooms::Sentinel, broker ledger backend);
+    crate::backend::cases!(crate::redis_pooled_rooms::Sentinel);
 }

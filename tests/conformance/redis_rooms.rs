@@ -13,6 +13,15 @@ use lineshaft::{backend, broker, fused, ledger};
 use crate::room::{BackendRoom, BrokerRoom, FusedRoom, LedgerRoom, Room};
 use crate::support::redis::Redis as Server;
 
+/// A dead replica is noticed within the patience of a test.
+pub(crate) fn quick() -> broker::redis::Options {
+    broker::redis::Options {
+        beat: Duration::from_millis(20),
+        dead_after: Duration::from_millis(200),
+        ..Default::default()
+    }
+}
+
 /// A plain server.
 pub(crate) struct Redis {
     clock: Arc<TestClock>,
@@ -32,13 +41,7 @@ impl Redis {
     }
 
     async fn on(server: Server, clock: Arc<TestClock>) -> Self {
-        // A dead replica is noticed within the patience of a test.
-        let options = broker::redis::Options {
-            beat: Duration::from_millis(20),
-            dead_after: Duration::from_millis(200),
-            ..Default::default()
-        };
-        let opened = broker::redis::Broker::open(server.link().await, options, clock.clone()).await;
+        let opened = broker::redis::Broker::open(server.link().await, quick(), clock.clone()).await;
         let ledger = Arc::new(ledger::redis::Ledger::new(server.link().await, clock.clone()));
         let backend = Arc::new(backend::redis::Backend::new(server.link().await));
         let broker = Arc::new(opened.expect("the broker"));
