@@ -59,6 +59,8 @@ pub enum Point {
     LapseBegun,
     /// A task that waits is granted to be purged, and is not decided.
     PurgeBegun,
+    /// Messages that wait were picked to be ended, nothing is granted (brokers that cannot find messages).
+    Picked,
 }
 
 impl Point {
@@ -91,6 +93,9 @@ impl Point {
     /// That of a purge.
     pub const PURGE: [Self; 1] = [Self::PurgeBegun];
 
+    /// That of ending what waits where the broker picks messages, whether it is cancelled or purged.
+    pub const PICK: [Self; 1] = [Self::Picked];
+
     /// Its name in a plan.
     pub fn name(self) -> &'static str {
         match self {
@@ -116,6 +121,7 @@ impl Point {
             Self::CancelBegun => "cancel.begun",
             Self::LapseBegun => "lapse.begun",
             Self::PurgeBegun => "purge.begun",
+            Self::Picked => "picked",
         }
     }
 }
@@ -194,6 +200,7 @@ impl Failpoints {
                 .into_iter()
                 .chain(Point::REQUEUE)
                 .chain(Point::PURGE)
+                .chain(Point::PICK)
                 .find(|p| p.name() == name)
                 .ok_or_else(|| wrong("no such point"))?;
             let action = match action {

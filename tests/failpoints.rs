@@ -395,6 +395,10 @@ fn run(fused: bool, options: broker::memory::Options) {
             });
             // What the broker cannot find is ended when it is met.
             let unfound = matches!(point, Point::CancelBegun | Point::LapseBegun) && !options.recall;
+            // Acknowledgements travel together: how often one goes is not told by how many tasks end.
+            if point == Point::SettleAcked && visit > 1 {
+                continue;
+            }
             assert_eq!(
                 struck,
                 !(unfound || fused && absent.contains(&point)),

@@ -36,7 +36,7 @@ impl ServerService for Api {
         let features = FEATURES.iter().filter(|(_, built)| *built).map(|(name, _)| (*name).to_owned());
         answer(GetServerInfoResponse {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            guarantees: Some(session::guarantees(self.service.guarantees())),
+            guarantees: Some(session::guarantees(&self.service.guarantees())),
             limits: Some(limits(settings)),
             default_queue: settings.default_queue.to_string(),
             features: features.collect(),

@@ -303,7 +303,7 @@ fn welcome(welcomed: Welcomed, asked: Vec<String>, api: &Api, settings: &Setting
         secret,
         resumed,
         timing: Some(session::timing(settings)),
-        guarantees: Some(session::guarantees(api.service.guarantees())),
+        guarantees: Some(session::guarantees(&api.service.guarantees())),
         held: session::verdicts(asked, &held),
         session_leases_max: settings.session_leases_max,
     })

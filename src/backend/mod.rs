@@ -84,6 +84,9 @@ pub trait Ended: Send + Sync {
     /// time. A state that is there while pages are read is in exactly one of them; one that was written since the first
     /// page may be in none.
     ///
+    /// A room that others write to lists what was stored through it, in the order in which it was stored: with several
+    /// replicas that differs from `updated_at` by their clocks and by what is under way. It forgets the oldest of very many.
+    ///
     /// A page may be short, or empty, and not the last.
     ///
     /// # Errors

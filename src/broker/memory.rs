@@ -131,7 +131,7 @@ struct Message {
 
 impl Message {
     fn waiting(&self, available_at: Option<WallTime>) -> Waiting {
-        Waiting { key: Some(self.task.key.clone()), body: self.task.body.clone(), available_at }
+        Waiting { key: Some(self.task.key.clone()), body: self.task.body.clone(), available_at, place: None }
     }
 }
 

@@ -6,6 +6,7 @@
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod memory;
+mod pick;
 pub mod record;
 #[cfg(feature = "redis")]
 pub mod redis;
@@ -20,6 +21,8 @@ use bytes::Bytes;
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::task::{MessageKey, QueueName, TaskId, TaskName};
+
+pub use pick::{Pick, Place, Spot, Wanted};
 
 /// A message to be carried.
 ///
@@ -115,6 +118,12 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
     /// Guarantees and limits of this room as configured.
     fn capabilities(&self) -> &Capabilities;
 
+    /// What an acknowledged publish survives at present, as a sentence. [`Capabilities::durability`] is what it was when the
+    /// room was opened; only a server of its own, which others set up, makes a difference.
+    fn durability(&self) -> &'static str {
+        self.capabilities().durability
+    }
+
     /// Makes the messages durable, one answer each, in order. `Ok` only once the broker has confirmed.
     ///
     /// # Errors
@@ -179,6 +188,11 @@ pub trait Broker: fmt::Debug + Send + Sync + 'static {
 
     /// Finding the body of a message that is held or waits, by key; `None`: the ledger must keep a copy.
     fn recall(&self) -> Option<&dyn Recall> {
+        None
+    }
+
+    /// Taking messages from where they wait; `None`: this room can [`Broker::find`] them, or cannot do either.
+    fn pick(&self) -> Option<&dyn Pick> {
         None
     }
 }
@@ -258,6 +272,8 @@ pub struct Waiting {
     pub body: Bytes,
     /// Not before; `None`: due.
     pub available_at: Option<WallTime>,
+    /// Where it stands, to [`Pick::pick`] it there; `None`: it cannot be picked.
+    pub place: Option<Place>,
 }
 
 /// Finding messages by task. A room that has this view has [`Recall`] too, so that what was found can be removed.
@@ -354,7 +370,7 @@ impl<T: Copy> Support<T> {
 pub struct Capabilities {
     /// The room's name: `embedded`, `redis`, …
     pub name: &'static str,
-    /// What an acknowledged publish survives, as a sentence.
+    /// What an acknowledged publish survives, as a sentence; see [`Broker::durability`].
     pub durability: &'static str,
     /// What holds a delivery.
     pub holding: Holding,

@@ -121,7 +121,7 @@ fn placed(file: &Path, found: &Found, origins: &mut Origins) {
 
 fn from_environment(variables: &[(String, String)], origins: &mut Origins) -> Result<Dict, ConfigError> {
     let all = keys::known();
-    let ours = || all.iter().filter(|(section, _)| !section.is_empty() && !machinery::is_section(section));
+    let ours = || all.iter().filter(|(section, key)| !section.is_empty() && !machinery::is_ones(section, key));
     let mut found = Dict::new();
     let mut separator: Option<&str> = None;
     // An empty variable is one that is not set: that is how container tools write it. Those of Machinery that have their
@@ -146,6 +146,10 @@ fn from_environment(variables: &[(String, String)], origins: &mut Origins) -> Re
             continue;
         };
         let key = rest.to_lowercase();
+        if let Some(variable) = machinery::variable_of(section, &key) {
+            let name_of_key = keys::dotted(section, &key);
+            return Err(ConfigError::Unreadable(format!("{name}: the variable of {name_of_key} is {variable}")));
+        }
         if ours().any(|(s, k)| s == section && *k == key) && rest.to_uppercase() == rest {
             insert(&mut found, section, &key, value(section, &key, text));
             origins.insert(keys::dotted(section, &key), Origin::Variable(name.clone()));
@@ -170,6 +174,7 @@ fn value(section: &str, key: &str, text: &str) -> Value {
         ("server", "listen" | "data_dir") | ("log", _) | ("telemetry", "otlp_endpoint" | "service_name") => {
             return plain(text);
         }
+        ("redis", "tls_ca" | "tls_cert" | "tls_key" | "sentinel_user" | "sentinel_password") => return plain(text),
         // The one number that is not whole. What is none is refused for its type.
         ("telemetry", "sample_ratio") => return text.parse::<f64>().map_or_else(|_| plain(text), Value::from),
         _ => {}

@@ -4,22 +4,16 @@
 //! not set has no value here: its default belongs to the room that will use it.
 
 use std::collections::BTreeMap;
-#[cfg(feature = "redis")]
-use std::time::Duration;
 
 use figment::value::{Dict, Tag, Value};
 use serde::{Deserialize, Serialize};
 
-use super::{Config, ConfigError, within};
-#[cfg(feature = "redis")]
-use crate::link::redis::{Address, Options};
+use super::{Config, ConfigError, Redis, within};
 
 /// Longest that SQS waits for messages, seconds; Machinery's own example asks for 30.
 const SQS_WAIT_SECONDS_MAX: u32 = 20;
 /// Longest visibility timeout of SQS, seconds: 12 hours.
 const SQS_VISIBILITY_SECONDS_MAX: u32 = 43_200;
-/// Longest wait for Redis, seconds.
-const REDIS_SECONDS_MAX: u32 = 300;
 /// What Machinery's example has for `results_expire_in`: meant as milliseconds, read as seconds.
 const EXAMPLE_RESULTS_EXPIRE_IN: u64 = 3_600_000;
 
@@ -74,39 +68,6 @@ pub struct Sqs {
     /// How long a received message is invisible, seconds: 0 to 43,200. Unset: the queue's own. Variable
     /// `SQS_VISIBILITY_TIMEOUT`. Since 0.1.
     pub receive_visibility_timeout: Option<u32>,
-}
-
-/// Section `redis`: connections to Redis. Machinery's pool has no counterpart here: calls share one connection.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Redis {
-    /// Idle connections kept. Variable `REDIS_MAX_IDLE`. Since 0.1.
-    pub max_idle: Option<u32>,
-    /// Connections at once; 0: no limit. Variable `REDIS_MAX_ACTIVE`. Since 0.1.
-    pub max_active: Option<u32>,
-    /// An idle connection is closed after this long, seconds. Variable `REDIS_IDLE_TIMEOUT`. Since 0.1.
-    pub max_idle_timeout: Option<u32>,
-    /// Wait for a connection when `max_active` are in use. Variable `REDIS_WAIT`. Since 0.1.
-    pub wait: Option<bool>,
-    /// Longest wait for an answer, seconds: 1 to 300; unset or 0: 5. Variable `REDIS_READ_TIMEOUT`. Since 0.1.
-    pub read_timeout: Option<u32>,
-    /// Longest wait until a command is written, seconds. Variable `REDIS_WRITE_TIMEOUT`. Since 0.1.
-    pub write_timeout: Option<u32>,
-    /// Longest wait for a connection, seconds: 1 to 300; unset or 0: 2. Variable `REDIS_CONNECT_TIMEOUT`. Since 0.1.
-    pub connect_timeout: Option<u32>,
-    /// How often a queue is looked at, milliseconds. Variable `REDIS_NORMAL_TASKS_POLL_PERIOD`. Since 0.1.
-    pub normal_tasks_poll_period: Option<u32>,
-    /// How often delayed tasks are looked at, milliseconds. Variable `REDIS_DELAYED_TASKS_POLL_PERIOD`. Since 0.1.
-    pub delayed_tasks_poll_period: Option<u32>,
-    /// The sorted set of delayed tasks. Unset: `delayed_tasks`. Variable `REDIS_DELAYED_TASKS_KEY`. Since 0.1.
-    pub delayed_tasks_key: Option<String>,
-    /// How connections call themselves. Unset: `lineshaft`. Variable `REDIS_CLIENT_NAME`. Since 0.1.
-    pub client_name: Option<String>,
-    /// The master's name: the addresses are those of its sentinels. Variable `REDIS_MASTER_NAME`. Since 0.1.
-    pub master_name: Option<String>,
-    /// The addresses are those of a cluster, one or more of its nodes. Unset: they are if there are several and no master's
-    /// name, as in Machinery. Variable `REDIS_CLUSTER_MODE`. Since 0.1.
-    pub cluster_mode: Option<bool>,
 }
 
 /// Section `dynamodb`. Kept; there is no such backend here.
@@ -181,6 +142,17 @@ pub(super) fn is_ones(section: &str, key: &str) -> bool {
     KEYS.iter().any(|k| k.0 == section && k.1 == key)
 }
 
+/// The variable of a key of Machinery's.
+pub(super) fn variable_of(section: &str, key: &str) -> Option<&'static str> {
+    KEYS.iter().find(|k| k.0 == section && k.1 == key).map(|k| k.2)
+}
+
+/// Variables and keys of a section of Machinery's.
+#[cfg(all(test, feature = "redis"))]
+pub(super) fn variables_of(section: &str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    KEYS.iter().filter(move |k| k.0 == section).map(|k| (k.2, k.1))
+}
+
 /// True for one of Machinery's sections.
 pub(super) fn is_section(name: &str) -> bool {
     !name.is_empty() && KEYS.iter().any(|k| k.0 == name)
@@ -234,43 +206,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     }
     within("amqp.prefetch_count", config.amqp.prefetch_count.unwrap_or(0), 0, 65_535)?;
     let visibility = config.sqs.receive_visibility_timeout.unwrap_or(0);
-    within("sqs.receive_visibility_timeout", visibility, 0, SQS_VISIBILITY_SECONDS_MAX)?;
-    within("redis.read_timeout", config.redis.read_timeout.unwrap_or(0), 0, REDIS_SECONDS_MAX)?;
-    within("redis.connect_timeout", config.redis.connect_timeout.unwrap_or(0), 0, REDIS_SECONDS_MAX)
-}
-
-#[cfg(feature = "redis")]
-impl Redis {
-    /// How connections to `address` are made and used.
-    pub fn options(&self, address: &Address) -> Options {
-        let seconds = |set: Option<u32>, default: Duration| match set {
-            None | Some(0) => default,
-            Some(seconds) => Duration::from_secs(seconds.into()),
-        };
-        let default = Options::default();
-        let is_cluster = self.cluster_mode.unwrap_or(address.servers.len() > 1 && self.master_name.is_none());
-        Options {
-            answer_max: seconds(self.read_timeout, default.answer_max),
-            connect_max: seconds(self.connect_timeout, default.connect_max),
-            client_name: self.client_name.clone().unwrap_or(default.client_name),
-            is_cluster,
-            master_name: self.master_name.clone().filter(|_| !is_cluster),
-        }
-    }
-
-    /// What is set and means nothing here.
-    fn unused(&self) -> Vec<&'static str> {
-        let all = [
-            ("max_idle", self.max_idle.is_some()),
-            ("max_active", self.max_active.is_some()),
-            ("max_idle_timeout", self.max_idle_timeout.is_some()),
-            ("wait", self.wait.is_some()),
-            ("write_timeout", self.write_timeout.is_some()),
-            ("normal_tasks_poll_period", self.normal_tasks_poll_period.is_some()),
-            ("delayed_tasks_poll_period", self.delayed_tasks_poll_period.is_some()),
-        ];
-        all.into_iter().filter(|(_, is_set)| *is_set).map(|(key, _)| key).collect()
-    }
+    within("sqs.receive_visibility_timeout", visibility, 0, SQS_VISIBILITY_SECONDS_MAX)
 }
 
 /// The first of Machinery's keys and sections that says something, `broker` and `result_backend` apart.
@@ -306,7 +242,7 @@ pub(super) fn settle(config: &mut Config) -> Vec<(&'static str, String)> {
         warnings.push(("results_expire_in", text.to_owned()));
     }
     let names = |schemes: &[&str]| {
-        let stores = [&config.broker, &config.result_backend, &config.lock];
+        let stores = [&config.broker, &config.result_backend, &config.server.ledger, &config.lock];
         stores.into_iter().flatten().any(|url| schemes.iter().any(|s| url.starts_with(&format!("{s}:"))))
     };
     let unused = [
@@ -320,16 +256,8 @@ pub(super) fn settle(config: &mut Config) -> Vec<(&'static str, String)> {
     for (key, _) in unused.into_iter().filter(|(_, is_unused)| *is_unused) {
         warnings.push((key, "kept, and not used: no store of this configuration needs it".to_owned()));
     }
-    #[cfg(feature = "redis")]
     if names(&["redis", "rediss", "redis+socket"]) {
-        let unused = config.redis.unused();
-        if !unused.is_empty() {
-            let text = format!(
-                "kept, and not used: {}; calls share one connection, and a task is there when it comes",
-                unused.join(", ")
-            );
-            warnings.push(("redis", text));
-        }
+        warnings.extend(config.redis.warnings(names(&["rediss"])));
     }
     if config.no_unix_signals == Some(true) {
         let text = "kept, and not used: this server always drains on SIGTERM";

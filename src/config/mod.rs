@@ -17,6 +17,7 @@ mod log;
 mod machinery;
 mod origin;
 mod queues;
+mod redis;
 pub mod reload;
 mod secret;
 mod server;
@@ -34,11 +35,12 @@ use crate::api::Bounds;
 use crate::service::types::Settings;
 use crate::task::QueueName;
 
+pub use self::redis::Redis;
 pub use leases::Leases;
 pub use limits::Limits;
 pub use load::{Loaded, Sources, load};
 pub use log::{Log, LogFormat};
-pub use machinery::{Amqp, Argument, Arguments, DynamoDb, Redis, Sqs};
+pub use machinery::{Amqp, Argument, Arguments, DynamoDb, Sqs};
 pub use origin::{Origin, Shown};
 pub use queues::Queue;
 pub use server::Server;
@@ -192,6 +194,7 @@ impl Config {
         self.leases.check()?;
         self.limits.check()?;
         machinery::check(self)?;
+        self.redis.check()?;
         queues::check(self)?;
         self.log.check()?;
         self.telemetry.check(&self.server)

@@ -1,4 +1,4 @@
-//! What of a value is a secret: whatever a URL carries beside the address.
+//! What of a value is a secret: a password, and whatever a URL carries beside the address.
 
 /// What stands for a secret.
 const REDACTED: &str = "[redacted]";
@@ -6,6 +6,9 @@ const REDACTED: &str = "[redacted]";
 /// The value of a key as it may be logged and shown: in URLs, user, password and query are left out. Everything up to the last
 /// `@` goes, so that a password with `/` or `@` in it, or one of several URLs in a list, does not slip through.
 pub(super) fn redacted(key: &str, text: &str) -> String {
+    if key == "redis.sentinel_password" {
+        return REDACTED.to_owned();
+    }
     if !matches!(key, "broker" | "result_backend" | "lock" | "server.ledger") || text.starts_with("embedded:") {
         return text.to_owned();
     }
@@ -53,5 +56,6 @@ mod tests {
             assert_eq!(redacted("broker", text), told);
         }
         assert_eq!(redacted("default_queue", "a@b?c"), "a@b?c");
+        assert_eq!(redacted("redis.sentinel_password", "redis://h"), "[redacted]");
     }
 }

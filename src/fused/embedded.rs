@@ -116,7 +116,7 @@ impl super::Fused for Fused {
                         }
                         *answer = Claimed::Sent(task);
                     }
-                    Claimed::Sent(_) | Claimed::Held(_) | Claimed::Reused => {}
+                    Claimed::Sent(_) | Claimed::Held(_) | Claimed::Reused | Claimed::Failed(_) => {}
                 }
             }
             send_in(txn, &broker, &watched, sendings, now)?;

@@ -73,7 +73,7 @@ impl super::Fused for Fused {
                 let sending = match &answer {
                     Claimed::New => &claim.sending,
                     Claimed::Again(sending) => sending,
-                    Claimed::Sent(_) | Claimed::Held(_) | Claimed::Reused => {
+                    Claimed::Sent(_) | Claimed::Held(_) | Claimed::Reused | Claimed::Failed(_) => {
                         answers.push(answer);
                         continue;
                     }

@@ -38,7 +38,8 @@ pub trait Fused: fmt::Debug + Send + Sync + 'static {
 
     /// Claims the names of each send as [`crate::ledger::claim::Claims::claim`]; and in the same transaction sends what is
     /// claimed now ([`Claimed::New`]), or was claimed and is not known to be published, as [`Fused::send`], and marks it
-    /// published; or, step by step, so that what was cut short is sent by whoever finds it. Never answers [`Claimed::Again`].
+    /// published; or, step by step, so that what was cut short is sent by whoever finds it. Never answers [`Claimed::Again`];
+    /// of what is sent step by step, one may be answered [`Claimed::Failed`] while others are sent.
     ///
     /// # Errors
     /// As [`crate::ledger::Ledger`]: none of them was sent, or it is unknown.

@@ -121,6 +121,9 @@ pub enum Claimed {
     Held(Holder),
     /// The request id was used for something else. Nothing changed.
     Reused,
+    /// Only of a send that claims and publishes in several steps: claimed, and then the send failed. Nothing is sent and nothing
+    /// claimed any more, unless the error says that this is not known.
+    Failed(StoreError),
 }
 
 /// Names of sends, compared and set.

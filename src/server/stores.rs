@@ -73,12 +73,7 @@ async fn on_redis(
         Place::Embedded(_) => None,
     };
     let missing = || ServerError::Store("a store is named that was not opened".to_owned());
-    let default = broker::redis::Options::default();
-    let options = broker::redis::Options {
-        default_queue: config.settings().default_queue,
-        delayed_tasks_key: config.redis.delayed_tasks_key.clone().unwrap_or(default.delayed_tasks_key),
-        ..default
-    };
+    let options = broker_options(config);
     let broker = broker::redis::Broker::open(link(&named.broker).ok_or_else(missing)?, options, Arc::clone(&clock));
     let broker = Arc::new(broker.await.map_err(|why| ServerError::Store(why.to_string()))?);
     if let Some(link) = link(&named.broker).filter(|link| named.is_one() && !link.is_cluster()) {
@@ -95,6 +90,20 @@ async fn on_redis(
         (None, None) => return Err(missing()),
     };
     Ok(Stores { broker, ledger, backend, fused: None })
+}
+
+/// How a broker uses its Redis.
+#[cfg(feature = "redis")]
+fn broker_options(config: &Config) -> broker::redis::Options {
+    let (default, set) = (broker::redis::Options::default(), &config.redis);
+    let connections = set.blocking_connections_max.and_then(|most| usize::try_from(most).ok());
+    broker::redis::Options {
+        default_queue: config.settings().default_queue,
+        delayed_tasks_key: set.delayed_tasks_key.clone().unwrap_or(default.delayed_tasks_key),
+        dead_after: set.replica_timeout.map_or(default.dead_after, Into::into),
+        blocking_connections_max: connections.unwrap_or(default.blocking_connections_max),
+        ..default
+    }
 }
 
 /// Ledger and backend on the Redis of a broker, as one store.

@@ -46,6 +46,8 @@ pub(super) struct Cancels {
     /// Marks that some replica has set and that were not looked at here.
     told: Mutex<Vec<CancelMark>>,
     wake: Notify,
+    /// Held by the one search that is under way, see `picked`.
+    pub(super) searching: tokio::sync::Mutex<()>,
 }
 
 impl Cancels {
@@ -101,13 +103,18 @@ impl Inner {
         }
         let messages = self.messages_of(&task).await?.unwrap_or_default();
         let found = messages.iter().map(|message| envelope::generation(&message.opened.signature)).max();
-        let Some(generation) = state.map(|state| state.generation).max(found) else {
+        let sending = state.map(|state| match state.generation {
+            // Another program wrote its state, by a clock of its own: whatever was sent until now is meant.
+            0 => state.sending().max(self.clock.wall().0),
+            generation => generation,
+        });
+        let Some(generation) = sending.max(found) else {
             return Err(Error::TaskUnknown(task.to_string()));
         };
         let mark = CancelMark { task: task.clone(), generation };
         self.stores.ledger.mark(std::slice::from_ref(&mark)).await?;
         self.failpoints.reach(Point::CancelMarked).await;
-        let answer = match self.pursue(&mark, LOOKS).await {
+        let answer = match self.reach(&mark).await {
             // What is durable already is not taken back by a store that fails now: the loop goes on with it.
             Err(error) => {
                 tracing::warn!(%error, task = %mark.task, "a marked task is pursued later");
@@ -121,6 +128,13 @@ impl Inner {
         Ok(answer)
     }
 
+    /// Pursues a mark that was just set, and searches for what waits where nothing finds it.
+    async fn reach(self: &Arc<Self>, mark: &CancelMark) -> Result<CancelAnswer, StoreError> {
+        let answer = self.pursue(mark, LOOKS).await?;
+        let is_searched = answer == CancelAnswer::Marked && self.end_searched(mark).await?;
+        Ok(if is_searched { CancelAnswer::Removed } else { answer })
+    }
+
     /// Brings the end of a marked task nearer, and tells how far it got. Looks again, at most `looks` times in all, while the
     /// task is nowhere: it is on its way from one place to another.
     async fn pursue(self: &Arc<Self>, mark: &CancelMark, looks: u32) -> Result<CancelAnswer, StoreError> {
@@ -130,6 +144,7 @@ impl Inner {
             }
             // The state is read before the messages are looked for: what ends between the two is seen with the next look.
             let state = self.stores.backend.read(std::slice::from_ref(&mark.task), self.clock.wall()).await?;
+            // One that another program wrote counts for this sending: it retries a task as it sends a new one.
             let state = state.into_iter().next().flatten().filter(|state| state.generation <= mark.generation);
             if state.as_ref().is_some_and(|state| state.status.is_final()) {
                 self.clear(std::slice::from_ref(mark)).await?;

@@ -201,6 +201,7 @@ impl Service {
                     }
                     Claimed::Sent(task) => answers[at] = Some(Ok(Sent { task, already: true })),
                     Claimed::Reused => answers[at] = Some(Err(Error::RequestIdReused { field: "request_id".into() })),
+                    Claimed::Failed(error) => answers[at] = Some(Err(told(error, &claim))),
                     Claimed::Held(holder) => held.push((at, claim, holder)),
                 }
             }

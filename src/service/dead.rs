@@ -264,7 +264,7 @@ impl Service {
         let (mut failure, mut failed) = (None, Vec::new());
         let batch_max = self.inner.guarantees.broker.batch_max.get();
         for (items, messages) in sends.chunks(batch_max).zip(forget.chunks(batch_max)) {
-            let answers = self.write_new(items, now).await;
+            let answers = self.write_new(items, &earlier, now).await;
             for ((answer, message), sending) in answers.into_iter().zip(messages).zip(items) {
                 match answer {
                     Ok(()) => done.push(message.clone()),

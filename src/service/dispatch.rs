@@ -15,7 +15,7 @@ use super::hands::InHand;
 use super::slots::{Queue, Reservation, SlotLimits};
 use super::traffic::{self, Event, Outcome as Ended, Time};
 use super::types::{Granted, Outcome, Parting};
-use super::{Inner, lifetimes, outcome, strangers, trail};
+use super::{Inner, lifetimes, outcome, picked, strangers, trail};
 use crate::broker::{Delivery, Receipt, Settle, Want};
 use crate::clock::WallTime;
 use crate::error::StoreError;
@@ -193,6 +193,9 @@ async fn grant(inner: &Arc<Inner>, queue: &Queue, deliveries: Vec<Delivery>, mut
     for delivery in deliveries {
         match envelope::open(&delivery.body) {
             Err(why) => bury_poison(inner, queue, delivery, why, now).await,
+            Ok(opened) if picked::is_early(&delivery, &opened, now) => {
+                acks.push((delivery.receipt, picked::back(&opened, now)));
+            }
             // A broker that does not know names hands out whatever is next.
             Ok(opened) if !by_name && !reservation.takes(&opened.signature.name) => {
                 unknown.push((delivery, TaskName::trusted(opened.signature.name.as_str())));

@@ -33,6 +33,13 @@ impl Earlier {
     }
 }
 
+impl Earlier {
+    /// A state is stored of this id.
+    pub(super) fn has(&self, id: &TaskId) -> bool {
+        self.last.contains_key(id)
+    }
+}
+
 impl Service {
     /// Reads what is stored of `ids`.
     ///
@@ -43,8 +50,8 @@ impl Service {
         let mut earlier = Earlier::default();
         for ids in ids.chunks(READ_MAX) {
             for state in stores.backend.read(ids, now).await?.into_iter().flatten() {
-                earlier.last.insert(state.task_id.clone(), state.generation);
-                if stores.fused.is_none() {
+                earlier.last.insert(state.task_id.clone(), state.sending());
+                if stores.fused.is_none() || self.inner.guarantees.broker.shared {
                     earlier.states.insert(state.task_id.clone(), state);
                 }
             }

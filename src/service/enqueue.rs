@@ -104,7 +104,7 @@ impl Service {
         let batch_max = self.inner.guarantees.broker.batch_max.get();
         let mut of_plain = Vec::with_capacity(plain.len());
         for chunk in plain.chunks(batch_max) {
-            let written = self.write_new(chunk, now).await.into_iter().zip(chunk);
+            let written = self.write_new(chunk, &earlier, now).await.into_iter().zip(chunk);
             let sent = |message: &NewTask| Sent { task: message.task.clone(), already: false };
             of_plain.extend(written.map(|(answer, s)| answer.map(|()| sent(&s.message)).map_err(Error::from)));
         }
@@ -127,10 +127,19 @@ impl Service {
     }
 
     /// Writes PENDING and publishes, one answer each, in order. Safe to repeat with the same items.
-    pub(super) async fn write_new(&self, items: &[Sending], now: WallTime) -> Vec<Result<(), StoreError>> {
+    pub(super) async fn write_new(
+        &self,
+        items: &[Sending],
+        earlier: &Earlier,
+        now: WallTime,
+    ) -> Vec<Result<(), StoreError>> {
+        // On a shared broker a state that is to be compared comes behind its message, which another program may have run by
+        // then: the end that it wrote would be taken for one of an earlier sending. So these states come first.
+        let is_shared = self.inner.guarantees.broker.shared;
+        let is_apart = is_shared && items.iter().any(|sending| earlier.has(&sending.message.task));
         let answers = match &self.inner.stores.fused {
-            Some(fused) => fused.send(items, now).await,
-            None => {
+            Some(fused) if !is_apart => fused.send(items, now).await,
+            _ => {
                 let (answers, unsent) = self.write_steps(items, now).await;
                 self.retract(unsent.into_iter().map(|i| &items[i])).await;
                 answers

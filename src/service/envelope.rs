@@ -129,6 +129,11 @@ pub fn expires_in(signature: &Signature) -> Option<Duration> {
     expires_at(signature).map(since_sent).or_else(|| number(signature, EXPIRES_IN).map(Duration::from_nanos))
 }
 
+/// False if a body certainly has no lifetime: it is not even opened to know that.
+pub(super) fn may_expire(body: &[u8]) -> bool {
+    body.windows(EXPIRES.len()).any(|part| part == EXPIRES.as_bytes())
+}
+
 /// The lifetime of this sending, if it has one.
 pub(super) fn lifetime(signature: &Signature) -> Option<Lifetime> {
     let of = |at| Lifetime { at, task: TaskId::trusted(signature.uuid.as_str()), generation: generation(signature) };

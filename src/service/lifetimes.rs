@@ -5,6 +5,7 @@
 //! second: what waits is found by its task, granted to nobody and decided, as `cancel` does it, so neither a worker nor a look
 //! at the queue is needed, and exactly one of an attempt and the end wins. A running attempt goes on; its entry stays, for its
 //! retry, until a decision ends the task. An entry without a task, left by a crash, is dropped when nothing of it is found.
+//! Where the broker finds no messages, each entry is searched for once, and its task ends then or when it is met.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -78,7 +79,8 @@ impl Inner {
     async fn end_over(self: &Arc<Self>, lifetimes: &[Lifetime], now: WallTime) -> Result<(), StoreError> {
         let stores = &self.stores;
         let Some(find) = stores.broker.find() else {
-            // What cannot be found is ended when it is met, by what its message says.
+            // What a search does not come upon is ended when it is met, by what its message says.
+            self.end_lapsed(lifetimes).await?;
             return stores.ledger.lifetimes().forget(lifetimes).await;
         };
         let tasks: Vec<TaskId> = lifetimes.iter().map(|lifetime| lifetime.task.clone()).collect();
@@ -104,7 +106,8 @@ impl Inner {
         let (mut gone, mut decided) = (Vec::new(), Vec::new());
         for (lifetime, state) in lifetimes.iter().zip(states).filter(|(lifetime, _)| !met.contains(lifetime)) {
             let is_old = lifetime.at.until(now) >= LOST_KEPT;
-            let of_this = state.filter(|state| state.generation == lifetime.generation);
+            // A program that knows no generations writes none.
+            let of_this = state.filter(|state| [0, lifetime.generation].contains(&state.generation));
             let is_gone = match of_this {
                 // Decided: its message is about to go, or was left by a crash.
                 _ if found.contains(lifetime) => {
@@ -186,6 +189,9 @@ async fn round(inner: &Arc<Inner>, after: &mut Option<Lifetime>) -> Result<(), S
     // One that is not over any more, since the clock was stepped back, is found when it is.
     let told = std::mem::take(&mut *inner.lifetimes.told.lock()).into_iter().filter(|lifetime| lifetime.at <= now);
     let told: Vec<Lifetime> = told.collect();
+    if inner.stores.broker.pick().is_some() {
+        return search(inner, told, now).await;
+    }
     for (done, some) in told.chunks(FIND_MAX).enumerate() {
         if let Err(error) = inner.end_over(some, now).await {
             told[done * FIND_MAX..].iter().cloned().for_each(|lifetime| inner.lifetimes.hear(lifetime));
@@ -202,4 +208,21 @@ async fn round(inner: &Arc<Inner>, after: &mut Option<Lifetime>) -> Result<(), S
             return Ok(());
         }
     }
+}
+
+/// Ends a page of what is over where the broker only comes upon messages: one search a round, as each is long. Those that
+/// follow have their turn in the next one.
+async fn search(inner: &Arc<Inner>, mut over: Vec<Lifetime>, now: WallTime) -> Result<(), StoreError> {
+    if over.len() < PAGE {
+        over.extend(inner.stores.ledger.lifetimes().over(now, None, PAGE - over.len()).await?);
+    }
+    let later = over.split_off(PAGE.min(over.len()));
+    later.into_iter().for_each(|lifetime| inner.lifetimes.hear(lifetime));
+    if over.is_empty() {
+        return Ok(());
+    }
+    inner
+        .end_over(&over, now)
+        .await
+        .inspect_err(|_| over.into_iter().for_each(|lifetime| inner.lifetimes.hear(lifetime)))
 }

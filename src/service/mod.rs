@@ -41,6 +41,7 @@ mod lifetimes;
 mod nobody;
 mod outcome;
 mod pauses;
+mod picked;
 pub mod purge;
 pub mod queues;
 mod sessions;
@@ -60,13 +61,13 @@ mod watch;
 mod worker;
 
 use crate::backend::Backend;
-use crate::broker::Broker;
+use crate::broker::{Broker, Receipt};
 use crate::clock::{Clock, Instant, WallTime};
 use crate::error::Error;
 use crate::failpoint::Failpoints;
 use crate::fused::Fused;
 use crate::ledger::Ledger;
-use crate::task::{LeaseId, SessionId};
+use crate::task::{LeaseId, MessageKey, SessionId};
 use crate::telemetry::metrics::Metrics;
 pub use backup::Backup;
 pub use envelope::{ATTEMPT_TIMEOUT_MAX, RESULT_RETENTION_MAX, attempt_timeout, expires_in, result_retention};
@@ -145,6 +146,8 @@ struct Inner {
     heard: Mutex<HashMap<SessionId, Instant>>,
     /// Leases that cost no attempt and could not be ended while the ledger was away.
     owed: Mutex<Vec<LeaseId>>,
+    /// Messages whose tasks have ended, and their deliveries: to be acknowledged in a moment.
+    settled: Mutex<Vec<(MessageKey, Option<Receipt>)>>,
     /// Counts the times a store could not be reached: the watch over sessions begins anew after each.
     stalls: AtomicU64,
     /// No new work.
@@ -206,6 +209,7 @@ impl Service {
             heartbeats: Mutex::default(),
             heard: Mutex::default(),
             owed: Mutex::default(),
+            settled: Mutex::default(),
             stalls: AtomicU64::new(0),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
@@ -255,9 +259,11 @@ impl Service {
         self.inner.clock.wall()
     }
 
-    /// What the stores promise.
-    pub fn guarantees(&self) -> &Guarantees {
-        &self.inner.guarantees
+    /// What the stores promise at present.
+    pub fn guarantees(&self) -> Guarantees {
+        let mut guarantees = self.inner.guarantees.clone();
+        guarantees.broker.durability = self.inner.stores.broker.durability();
+        guarantees
     }
 
     /// Stops this instant, wherever each step is, as a crash does; only the stores know what was done. For tests.

@@ -1,7 +1,8 @@
 //! Ending all that waits in a queue.
 //!
 //! A page at a time: what waits is granted to nobody and decided as purged, as `cancel` ends what waits. A message that
-//! somebody has taken meanwhile has a live lease, and is left alone.
+//! somebody has taken meanwhile has a live lease, and is left alone. Where others may take from the queue, it is picked
+//! from there first, as `picked` tells.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,9 +13,10 @@ use super::dead::Mode;
 use super::envelope::{self, Opened};
 use super::nobody::{self, is_nobodys};
 use super::outcome::Attempt;
+use super::picked::Why;
 use super::settle::BATCH_MAX;
 use super::{Inner, Service};
-use crate::broker::PendingQuery;
+use crate::broker::{PendingQuery, Spot, Waiting};
 use crate::error::{Error, StoreError};
 use crate::failpoint::Point;
 use crate::ledger::{Begun, Decision, Grant, Lease, NOBODY, Verdict};
@@ -68,6 +70,11 @@ impl Service {
 impl Inner {
     async fn purge(self: &Arc<Self>, purge: Purge) -> Result<Purged, Error> {
         let inspect = self.inspect("purging a queue")?;
+        let pick = self.stores.broker.pick();
+        if purge.delayed && pick.is_some_and(|pick| !pick.picks_delayed()) {
+            let combination = format!("the {} broker in a cluster", self.guarantees.broker.name);
+            return Err(Error::CapabilityMissing { combination, capability: "purging delayed tasks" });
+        }
         let (began, after) = match &purge.after {
             // The last generation that was given may be ahead of the clock.
             None => (self.clock.wall().0.max(self.generation.load(Ordering::Relaxed)), None),
@@ -84,12 +91,24 @@ impl Inner {
             body_bytes_max: PAGE_BYTES_MAX,
         };
         let page = inspect.pending(&query).await?;
-        let read = |waiting: crate::broker::Waiting| {
+        let open = |waiting: Waiting| {
             let opened = envelope::open(&waiting.body).ok()?;
             let is_of_purge = envelope::generation(&opened.signature) <= began;
-            is_of_purge.then_some(Message { key: waiting.key?, opened, body: waiting.body })
+            is_of_purge.then_some((waiting, opened))
         };
-        let messages: Vec<Message> = page.items.into_iter().filter_map(read).collect();
+        let waiting = page.items.into_iter().filter_map(open);
+        let next = page.next.map(|position| [&began.to_be_bytes()[..], &position].concat());
+        if pick.is_some() {
+            let spot = |(waiting, _): (Waiting, _)| Some(Spot { queue: purge.queue.clone(), place: waiting.place? });
+            let spots: Vec<Spot> = waiting.filter_map(spot).collect();
+            let count = match purge.mode {
+                Mode::DryRun => spots.len() as u64,
+                Mode::Do => self.end_spotted(Why::Purge, &spots).await?,
+            };
+            return Ok(Purged { count, next });
+        }
+        let read = |(Waiting { key, body, .. }, opened)| Some(Message { key: key?, opened, body });
+        let messages: Vec<Message> = waiting.filter_map(read).collect();
         let count = match purge.mode {
             Mode::DryRun => messages.len() as u64,
             Mode::Do => {
@@ -100,7 +119,6 @@ impl Inner {
                 count
             }
         };
-        let next = page.next.map(|position| [&began.to_be_bytes()[..], &position].concat());
         Ok(Purged { count, next })
     }
 
@@ -144,7 +162,7 @@ impl Inner {
         Ok(verdicts.into_iter().zip(as_purged).filter(counts).count() as u64)
     }
 
-    fn purged(&self, lease: &Lease, opened: &Opened) -> Decision {
+    pub(super) fn purged(&self, lease: &Lease, opened: &Opened) -> Decision {
         let (now, settings) = (self.clock.wall(), &self.settings());
         Attempt { lease, signature: &opened.signature, now, settings }.purge()
     }

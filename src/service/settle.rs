@@ -30,12 +30,17 @@ pub(super) const BATCH_MAX: usize = 256;
 const RELEASES_FREE: u32 = 10;
 /// That pause at most.
 const RELEASE_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Acknowledgements of this time travel together.
+const ACK_LINGER: Duration = Duration::from_millis(10);
 /// Decisions younger than this are left to whoever made them.
 const REPAIR_AGE: Duration = Duration::from_secs(2);
 /// How often undone decisions are looked for.
 const REPAIR_PERIOD: Duration = Duration::from_secs(1);
 /// Undone decisions taken at a time.
 const REPAIR_MAX: usize = 256;
+
+/// A message whose decision is durable, what follows from it, and its delivery, if it is in hand.
+type Settled = (MessageKey, Effects, Option<Receipt>);
 
 impl Service {
     /// Records outcomes; one verdict each, in order. A verdict is given only once it is durable. Goes on to its end if the
@@ -212,7 +217,10 @@ impl Inner {
         }
         if !self.stores.acknowledges() && !mine.is_empty() {
             let (inner, are_done) = (self.clone(), self.stores.fused.is_some());
-            self.spawn(async move { if are_done { inner.acknowledge(mine).await } else { inner.finish(mine).await } });
+            match are_done {
+                true => self.acknowledge_soon(mine),
+                false => self.spawn(async move { inner.finish(mine).await }),
+            }
         }
         Ok(verdicts)
     }
@@ -364,7 +372,7 @@ impl Inner {
     }
 
     /// Carries out the effects of decisions. Every step may be repeated; a step that fails is left to the repair loop.
-    async fn finish(&self, mine: Vec<(MessageKey, Effects, Option<Receipt>)>) {
+    async fn finish(self: &Arc<Self>, mine: Vec<Settled>) {
         let effects: Vec<&Effects> = mine.iter().map(|(_, effects, _)| effects).collect();
         if let Err(error) = self.carry_out(&effects).await {
             tracing::warn!(%error, decisions = mine.len(), "effects are not done yet and will be repeated");
@@ -375,13 +383,30 @@ impl Inner {
             tracing::warn!(%error, decisions = mine.len(), "effects are done but not marked so");
         }
         self.failpoints.reach(Point::SettleDone).await;
-        self.acknowledge(mine).await;
+        self.acknowledge_soon(mine);
+    }
+
+    /// Acknowledges within a moment, together with what else ends in it: nobody waits for it, and what comes again meanwhile
+    /// is recognised.
+    fn acknowledge_soon(self: &Arc<Self>, mine: Vec<Settled>) {
+        let mut waiting = self.settled.lock();
+        let is_first = waiting.is_empty();
+        waiting.extend(mine.into_iter().map(|(key, _, receipt)| (key, receipt)));
+        drop(waiting);
+        if is_first {
+            let inner = self.clone();
+            self.spawn(async move {
+                tokio::time::sleep(ACK_LINGER).await;
+                let mine = std::mem::take(&mut *inner.settled.lock());
+                inner.acknowledge(mine).await;
+            });
+        }
     }
 
     /// The last step: the messages of decisions whose effects are done go.
-    async fn acknowledge(&self, mine: Vec<(MessageKey, Effects, Option<Receipt>)>) {
+    async fn acknowledge(&self, mine: Vec<(MessageKey, Option<Receipt>)>) {
         let (mut acks, mut elsewhere) = (Vec::new(), Vec::new());
-        for (key, _, receipt) in mine {
+        for (key, receipt) in mine {
             match receipt {
                 Some(receipt) => acks.push((receipt, Settle::Ack)),
                 None => elsewhere.push(key),

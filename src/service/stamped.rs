@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::broker::{
-    Broker, Capabilities, Delivery, Depth, Find, Inspect, NewTask, PendingPage, PendingQuery, Published, Recall,
-    Receipt, Settle, Want,
+    Broker, Capabilities, Delivery, Depth, Find, Inspect, NewTask, PendingPage, PendingQuery, Pick, Published, Recall,
+    Receipt, Settle, Spot, Want, Wanted,
 };
 use crate::clock::WallTime;
 use crate::error::StoreError;
@@ -41,6 +41,10 @@ fn key(body: &Bytes, told: Option<MessageKey>) -> Option<MessageKey> {
 impl Broker for Stamped<dyn Broker> {
     fn capabilities(&self) -> &Capabilities {
         self.0.capabilities()
+    }
+
+    fn durability(&self) -> &'static str {
+        self.0.durability()
     }
 
     async fn publish(&self, tasks: &[NewTask]) -> Vec<Result<Published, StoreError>> {
@@ -82,9 +86,38 @@ impl Broker for Stamped<dyn Broker> {
     fn recall(&self) -> Option<&dyn Recall> {
         self.0.recall()
     }
+
+    fn pick(&self) -> Option<&dyn Pick> {
+        self.0.pick().map(|_| self as &dyn Pick)
+    }
+}
+
+#[async_trait]
+impl Pick for Stamped<dyn Broker> {
+    fn picks_delayed(&self) -> bool {
+        self.0.pick().is_some_and(Pick::picks_delayed)
+    }
+
+    async fn search(&self, wanted: Wanted<'_>, max: usize) -> Result<Vec<Spot>, StoreError> {
+        self.picking()?.search(wanted, max).await
+    }
+
+    async fn pick(&self, spots: &[Spot]) -> Result<Vec<Option<Delivery>>, StoreError> {
+        let mut picked = self.picking()?.pick(spots).await?;
+        for delivery in picked.iter_mut().flatten() {
+            delivery.key = key(&delivery.body, delivery.key.take());
+        }
+        Ok(picked)
+    }
 }
 
 impl Stamped<dyn Broker> {
+    // As `inner`, of `pick`.
+    fn picking(&self) -> Result<&dyn Pick, StoreError> {
+        let store = self.0.capabilities().name;
+        self.0.pick().ok_or_else(|| StoreError::Unavailable { store, why: "nothing can be picked from it".into() })
+    }
+
     // Asked only where `inspect` answered that it is there.
     fn inner(&self) -> Result<&dyn Inspect, StoreError> {
         let store = self.0.capabilities().name;

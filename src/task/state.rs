@@ -122,6 +122,14 @@ pub struct TaskState {
 }
 
 impl TaskState {
+    /// The generation of the sending that this is a state of; 0: it cannot be told.
+    ///
+    /// A Machinery program writes none, but when the task was created, by its clock: a worker carries on the time of the
+    /// sending, and sets it anew when it sends the task again for a retry. So it is the latest that is known.
+    pub fn sending(&self) -> u64 {
+        if self.generation > 0 { self.generation } else { self.created_at.to_wall().0 }
+    }
+
     /// Its place in the life of the task. A final state comes after everything else of its generation, whichever attempt
     /// it belongs to: the report of an attempt that was given up for lost may still be the one that counts.
     pub fn order(&self) -> Order {

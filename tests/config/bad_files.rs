@@ -127,6 +127,15 @@ const TABLE: &[(&str, &str)] = &[
         "broker: redis+socket:///a.sock\nredis:\n  master_name: m\n",
         ":1:9: broker names a socket, and redis.master_name is set: sentinels are named by host and port",
     ),
+    ("redis:\n  replica_timeout: 1s\n", ":2:20: redis.replica_timeout is 1s, it must be 5s to 5m"),
+    (
+        "redis:\n  blocking_connections_max: 10001\n",
+        ":2:29: redis.blocking_connections_max is 10001, it must be 1 to 10000",
+    ),
+    (
+        "redis:\n  tls_cert: a.pem\n",
+        ":2:13: redis.tls_cert is set but redis.tls_key is not: a certificate needs its key",
+    ),
     ("redis:\n  read_timeout: 301\n", ":2:17: redis.read_timeout is 301, it must be 0 to 300"),
     (
         "broker: embedded:a\nserver:\n  ledger: embedded:b\n",

@@ -85,7 +85,11 @@ fn show_prints_every_value_with_its_origin_and_no_secret() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("config.yml");
     std::fs::write(&file, "broker: 'redis://:secret@h:1'\nqueues:\n  mail:\n    weight: 3\n").unwrap();
-    let environment = [("LINESHAFT_LOG_FORMAT", "json"), ("RESULT_BACKEND", "redis://:secret@h:1")];
+    let environment = [
+        ("LINESHAFT_LOG_FORMAT", "json"),
+        ("RESULT_BACKEND", "redis://:secret@h:1"),
+        ("LINESHAFT_REDIS_SENTINEL_PASSWORD", "secret"),
+    ];
     let output = run(&["config", "show", "--json", "--listen", "127.0.0.1:1"], &file, &environment);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let told = text(&output.stdout);

@@ -11,13 +11,13 @@ use lineshaft::task::{FailureReason, Status, TaskId, TaskState, Timestamp};
 use crate::broker::restart::reopen;
 use crate::harness::{Outcome, needs};
 use crate::make::*;
-use crate::room::BackendRoom;
+use crate::room::Room;
 
 /// All cases of this seam.
 macro_rules! cases {
-    ($room:ty) => {
-        mod backend {
-            crate::harness::cases!($room, backend:
+    ($($of:tt)+) => {
+        pub(crate) mod backend {
+            crate::harness::cases!($($of)+, backend:
                 a_state_is_read_as_it_was_written
                 every_kind_of_value_is_read_as_it_was_written
                 what_was_never_written_is_unknown
@@ -36,6 +36,7 @@ macro_rules! cases {
                 whoever_watches_is_told_of_changes
                 watching_is_counted
                 final_states_are_listed_newest_first_page_by_page
+                what_ended_in_one_batch_is_listed_each_once
                 what_is_no_end_any_more_is_not_listed
             );
         }
@@ -51,11 +52,11 @@ async fn read(backend: &Arc<dyn Backend>, id: &str, now: WallTime) -> Option<Tas
     backend.read(&[task_id(id)], now).await.expect("read").remove(0)
 }
 
-async fn status<R: BackendRoom>(room: &R, id: &str) -> Option<(u64, u32, Status)> {
+async fn status(room: &Room, id: &str) -> Option<(u64, u32, Status)> {
     read(&room.backend(), id, room.now()).await.map(|state| (state.generation, state.attempt, state.status))
 }
 
-pub(crate) async fn a_state_is_read_as_it_was_written<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn a_state_is_read_as_it_was_written(room: Room) -> Outcome {
     let (backend, now) = (room.backend(), room.now());
     for (n, status) in
         [Status::Pending, Status::Received, Status::Started, Status::Retry, Status::Success, Status::Failure]
@@ -78,7 +79,7 @@ pub(crate) async fn a_state_is_read_as_it_was_written<R: BackendRoom>(room: R) -
     Ok(())
 }
 
-pub(crate) async fn every_kind_of_value_is_read_as_it_was_written<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn every_kind_of_value_is_read_as_it_was_written(room: Room) -> Outcome {
     let (backend, now) = (room.backend(), room.now());
     let mut full = state("t", 1, 1, Status::Success);
     full.state.results = Some(every_value());
@@ -90,14 +91,14 @@ pub(crate) async fn every_kind_of_value_is_read_as_it_was_written<R: BackendRoom
     Ok(())
 }
 
-pub(crate) async fn what_was_never_written_is_unknown<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn what_was_never_written_is_unknown(room: Room) -> Outcome {
     assert_eq!(status(&room, "t").await, None);
     assert_eq!(room.backend().read(&[], room.now()).await, Ok(Vec::new()));
     assert!(room.backend().write(&[], room.now()).await.is_empty());
     Ok(())
 }
 
-pub(crate) async fn states_never_move_backwards<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn states_never_move_backwards(room: Room) -> Outcome {
     use Status::{Failure, Pending, Received, Retry, Started, Success};
     let steps = [
         (1, Pending),
@@ -124,7 +125,7 @@ pub(crate) async fn states_never_move_backwards<R: BackendRoom>(room: R) -> Outc
     Ok(())
 }
 
-pub(crate) async fn a_known_task_sent_again_begins_anew<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn a_known_task_sent_again_begins_anew(room: Room) -> Outcome {
     let backend = room.backend();
     write(&backend, state("t", 5, 3, Status::Success), room.now()).await;
     assert_eq!(write(&backend, state("t", 4, 9, Status::Success), room.now()).await, Written::Behind);
@@ -133,7 +134,7 @@ pub(crate) async fn a_known_task_sent_again_begins_anew<R: BackendRoom>(room: R)
     Ok(())
 }
 
-pub(crate) async fn of_two_ends_the_first_stays<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn of_two_ends_the_first_stays(room: Room) -> Outcome {
     let backend = room.backend();
     for (id, first, second) in [("a", Status::Success, Status::Failure), ("b", Status::Failure, Status::Success)] {
         write(&backend, state(id, 1, 1, first), room.now()).await;
@@ -143,7 +144,7 @@ pub(crate) async fn of_two_ends_the_first_stays<R: BackendRoom>(room: R) -> Outc
     Ok(())
 }
 
-pub(crate) async fn what_is_not_told_stays_as_it_was<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn what_is_not_told_stays_as_it_was(room: Room) -> Outcome {
     let backend = room.backend();
     let first = state("t", 1, 1, Status::Pending);
     write(&backend, first.clone(), room.now()).await;
@@ -167,7 +168,7 @@ pub(crate) async fn what_is_not_told_stays_as_it_was<R: BackendRoom>(room: R) ->
     Ok(())
 }
 
-pub(crate) async fn states_of_one_task_in_a_batch_are_applied_in_order<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn states_of_one_task_in_a_batch_are_applied_in_order(room: Room) -> Outcome {
     let batch =
         [Status::Received, Status::Pending, Status::Started, Status::Received, Status::Success, Status::Failure];
     let batch = batch.map(|status| state("t", 1, 1, status));
@@ -178,7 +179,7 @@ pub(crate) async fn states_of_one_task_in_a_batch_are_applied_in_order<R: Backen
     Ok(())
 }
 
-pub(crate) async fn answers_come_in_the_order_of_the_questions<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn answers_come_in_the_order_of_the_questions(room: Room) -> Outcome {
     let batch = ["c", "a", "b"].map(|id| state(id, 1, 1, Status::Pending));
     room.backend().write(&batch, room.now()).await;
     let ids = ["b", "x", "a", "c", "a"].map(task_id);
@@ -188,7 +189,7 @@ pub(crate) async fn answers_come_in_the_order_of_the_questions<R: BackendRoom>(r
     Ok(())
 }
 
-pub(crate) async fn a_state_is_forgotten_after_its_time<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn a_state_is_forgotten_after_its_time(room: Room) -> Outcome {
     let (backend, now) = (room.backend(), room.now());
     write(&backend, state("t", 1, 1, Status::Pending), now).await;
     write(&backend, StateWrite { keep: Duration::from_secs(5), ..state("u", 1, 1, Status::Pending) }, now).await;
@@ -196,7 +197,7 @@ pub(crate) async fn a_state_is_forgotten_after_its_time<R: BackendRoom>(room: R)
     room.pass(Duration::from_secs(5)).await;
     assert!(read(&backend, "u", later(now, 5)).await.is_none());
     assert!(read(&backend, "t", later(now, 5)).await.is_some());
-    if !R::REAL_TIME {
+    if !room.real_time() {
         assert!(read(&backend, "t", WallTime(now.plus(KEEP).0 - 1)).await.is_some());
         assert!(read(&backend, "t", now.plus(KEEP)).await.is_none());
         assert!(read(&backend, "v", later(now, 1_000_000_000)).await.is_some());
@@ -204,7 +205,7 @@ pub(crate) async fn a_state_is_forgotten_after_its_time<R: BackendRoom>(room: R)
     Ok(())
 }
 
-pub(crate) async fn a_later_write_prolongs_and_a_refused_one_does_not<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn a_later_write_prolongs_and_a_refused_one_does_not(room: Room) -> Outcome {
     let (backend, now) = (room.backend(), room.now());
     let brief = |id, status| StateWrite { keep: Duration::from_secs(2), ..state(id, 1, 1, status) };
     for id in ["a", "b"] {
@@ -219,7 +220,7 @@ pub(crate) async fn a_later_write_prolongs_and_a_refused_one_does_not<R: Backend
     Ok(())
 }
 
-pub(crate) async fn what_has_expired_is_as_if_it_had_never_been<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn what_has_expired_is_as_if_it_had_never_been(room: Room) -> Outcome {
     let (backend, now) = (room.backend(), room.now());
     let brief = StateWrite { keep: Duration::from_secs(2), ..state("t", 9, 9, Status::Success) };
     write(&backend, brief, now).await;
@@ -234,7 +235,7 @@ pub(crate) async fn what_has_expired_is_as_if_it_had_never_been<R: BackendRoom>(
     Ok(())
 }
 
-pub(crate) async fn a_state_is_retracted_if_it_is_still_the_same<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn a_state_is_retracted_if_it_is_still_the_same(room: Room) -> Outcome {
     let backend = room.backend();
     let pending = ["a", "b", "c"].map(|id| state(id, 5, 1, Status::Pending));
     backend.write(&pending, room.now()).await;
@@ -251,8 +252,8 @@ pub(crate) async fn a_state_is_retracted_if_it_is_still_the_same<R: BackendRoom>
     Ok(())
 }
 
-pub(crate) async fn sweeping_forgets_what_is_past_its_time<R: BackendRoom>(room: R) -> Outcome {
-    needs(!R::REAL_TIME, "the store expires by itself")?;
+pub(crate) async fn sweeping_forgets_what_is_past_its_time(room: Room) -> Outcome {
+    needs(!room.real_time(), "the store expires by itself")?;
     let (backend, now) = (room.backend(), room.now());
     let states: Vec<StateWrite> = (0..2_500).map(|n| state(&format!("t{n}"), 1, 1, Status::Pending)).collect();
     for batch in states.chunks(1_000) {
@@ -272,7 +273,7 @@ pub(crate) async fn sweeping_forgets_what_is_past_its_time<R: BackendRoom>(room:
     Ok(())
 }
 
-pub(crate) async fn states_survive_a_restart<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn states_survive_a_restart(room: Room) -> Outcome {
     let mut full = state("t", 7, 3, Status::Success);
     full.state.results = Some(every_value());
     write(&room.backend(), full.clone(), room.now()).await;
@@ -289,7 +290,7 @@ fn watch(backend: &Arc<dyn Backend>) -> Result<&dyn Watch, crate::harness::Skip>
     backend.watch().ok_or_else(|| crate::harness::Skip::because("watch is declined"))
 }
 
-pub(crate) async fn whoever_watches_is_told_of_changes<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn whoever_watches_is_told_of_changes(room: Room) -> Outcome {
     let backend = room.backend();
     let watch = watch(&backend)?;
     let mut changes = watch.changes();
@@ -306,7 +307,7 @@ pub(crate) async fn whoever_watches_is_told_of_changes<R: BackendRoom>(room: R) 
     Ok(())
 }
 
-pub(crate) async fn watching_is_counted<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn watching_is_counted(room: Room) -> Outcome {
     let backend = room.backend();
     let watch = watch(&backend)?;
     let mut changes = watch.changes();
@@ -373,14 +374,16 @@ fn written_at(mut write: StateWrite, at: WallTime) -> StateWrite {
     write
 }
 
-pub(crate) async fn final_states_are_listed_newest_first_page_by_page<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn final_states_are_listed_newest_first_page_by_page(room: Room) -> Outcome {
     let (backend, now) = (room.backend(), room.now());
     needs_ended(&backend)?;
     let statuses = [Status::Success, Status::Failure, Status::Started, Status::Success, Status::Retry, Status::Success];
     for (n, status) in statuses.into_iter().enumerate() {
+        if n == 3 {
+            write(&backend, written_at(state("twin", 1, 1, Status::Success), later(now, 3)), now).await;
+        }
         write(&backend, written_at(state(&format!("t{n}"), 1, 1, status), later(now, n as u64)), now).await;
     }
-    write(&backend, written_at(state("twin", 1, 1, Status::Success), later(now, 3)), now).await;
     for max in [1, 2, 5, 100] {
         assert_eq!(all_ended(&backend, max, now, async || {}).await, ["t5", "t3", "twin", "t1", "t0"]);
     }
@@ -402,7 +405,36 @@ pub(crate) async fn final_states_are_listed_newest_first_page_by_page<R: Backend
     Ok(())
 }
 
-pub(crate) async fn what_is_no_end_any_more_is_not_listed<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn what_ended_in_one_batch_is_listed_each_once(room: Room) -> Outcome {
+    let (backend, now) = (room.backend(), room.now());
+    needs_ended(&backend)?;
+    // Several batches, of which only the first has many; what is told again, or is behind, is in no list twice.
+    let end = |n| written_at(state(&format!("t{n:03}"), 1, 1, Status::Success), later(now, n));
+    let mut batch: Vec<StateWrite> = (0..90).map(end).collect();
+    batch.insert(40, state("runs", 1, 1, Status::Started));
+    let written: usize =
+        backend.write(&batch, now).await.iter().filter(|answer| **answer == Ok(Written::Applied)).count();
+    assert_eq!(written, batch.len());
+    backend.write(&batch, now).await;
+    for n in 90..120 {
+        write(&backend, end(n), now).await;
+    }
+    let expected: Vec<String> = (0..120).rev().map(|n| format!("t{n:03}")).collect();
+    for max in [1, 7, 64, 1_000] {
+        assert_eq!(all_ended(&backend, max, now, async || {}).await, expected);
+    }
+    // Ended anew, twice in one batch: each where its last end is.
+    let anew = |generation, at| written_at(state("t050", generation, 1, Status::Failure), later(now, at));
+    backend.write(&[anew(2, 200), anew(3, 201)], later(now, 1)).await;
+    let moved: Vec<String> =
+        std::iter::once("t050".to_owned()).chain(expected.into_iter().filter(|id| id != "t050")).collect();
+    for max in [1, 1_000] {
+        assert_eq!(all_ended(&backend, max, now, async || {}).await, moved);
+    }
+    Ok(())
+}
+
+pub(crate) async fn what_is_no_end_any_more_is_not_listed(room: Room) -> Outcome {
     let (backend, now) = (room.backend(), room.now());
     needs_ended(&backend)?;
     for id in ["again", "gone", "stays"] {
@@ -412,9 +444,10 @@ pub(crate) async fn what_is_no_end_any_more_is_not_listed<R: BackendRoom>(room: 
     let order = state("gone", 1, 1, Status::Success).state.order();
     backend.retract(&[(task_id("gone"), order)]).await.expect("retract");
     assert_eq!(all_ended(&backend, 10, now, async || {}).await, ["stays"]);
-    write(&backend, written_at(state("again", 2, 1, Status::Failure), later(now, 1)), now).await;
+    let later = later(now, 1);
+    write(&backend, written_at(state("again", 2, 1, Status::Failure), later), later).await;
     assert_eq!(all_ended(&backend, 10, now, async || {}).await, ["again", "stays"]);
-    let expired = now.plus(KEEP);
+    let expired = later.plus(KEEP);
     assert!(all_ended(&backend, 10, expired, async || {}).await.is_empty());
     while backend.sweep(expired).await.expect("sweep") > 0 {}
     assert!(all_ended(&backend, 10, now, async || {}).await.is_empty());

@@ -12,12 +12,12 @@ use lineshaft::task::Status;
 
 use crate::harness::START;
 use crate::make::*;
-use crate::room::{BackendRoom, BrokerRoom, FusedRoom, LedgerRoom, Room};
+use crate::room::Room;
 use crate::rooms::Memory;
 use crate::support::faulty::{Faulty, Mode, Switch};
 
-async fn faulty() -> (Memory, Switch, Arc<dyn Broker>) {
-    let room = Memory::open(Arc::new(TestClock::new(START))).await;
+async fn faulty() -> (Room, Switch, Arc<dyn Broker>) {
+    let room = Room::open::<Memory>(Arc::new(TestClock::new(START))).await;
     let switch = Switch::default();
     let broker: Arc<dyn Broker> = Arc::new(Faulty::new(room.broker(), switch.clone()));
     (room, switch, broker)

@@ -14,14 +14,14 @@ use crate::harness::{Outcome, START, needs};
 use crate::ledger::claims::{judged, keyed, request};
 use crate::ledger::lifetimes::{all, lifetime};
 use crate::make::*;
-use crate::room::FusedRoom;
+use crate::room::Room;
 use crate::support::until;
 
 /// All cases of fused stores.
 macro_rules! cases {
-    ($room:ty) => {
-        mod fused {
-            crate::harness::cases!($room, fused:
+    ($($of:tt)+) => {
+        pub(crate) mod fused {
+            crate::harness::cases!($($of)+, fused:
                 sending_writes_the_state_and_publishes
                 sending_again_changes_nothing
                 sending_wakes_whoever_is_ready
@@ -46,7 +46,7 @@ macro_rules! cases {
 pub(crate) use cases;
 
 /// Waits until so many wait, where others have to find out first that a replica is dead.
-async fn waiting<R: FusedRoom>(room: &R, count: u64) {
+async fn waiting(room: &Room, count: u64) {
     let broker = room.broker();
     if let (Holding::Replica { .. }, Some(inspect)) = (broker.capabilities().holding, broker.inspect()) {
         until("what a dead replica held waits again", async || {
@@ -57,20 +57,20 @@ async fn waiting<R: FusedRoom>(room: &R, count: u64) {
     }
 }
 
-async fn send<R: FusedRoom>(room: &R, labels: &[&str]) {
+async fn send(room: &Room, labels: &[&str]) {
     let items: Vec<Sending> = labels.iter().map(|label| sent(label, 1, None)).collect();
     assert_eq!(room.fused().send(&items, room.now()).await, vec![Ok(()); labels.len()]);
 }
 
-async fn read<R: FusedRoom>(room: &R, label: &str) -> Option<TaskState> {
+async fn read(room: &Room, label: &str) -> Option<TaskState> {
     room.backend().read(&[task_id(&format!("task_{label}"))], room.now()).await.expect("read").remove(0)
 }
 
-async fn status<R: FusedRoom>(room: &R, label: &str) -> Option<Status> {
+async fn status(room: &Room, label: &str) -> Option<Status> {
     read(room, label).await.map(|state| state.status)
 }
 
-async fn settled<R: FusedRoom>(room: &R, decision: Decision) -> Verdict {
+async fn settled(room: &Room, decision: Decision) -> Verdict {
     room.fused().settle(&[decision]).await.expect("settle").remove(0)
 }
 
@@ -85,7 +85,7 @@ fn with_effects(label: &str, lease: &LeaseId) -> Decision {
     Decision { effects, ..decision(lease, Some(label), 1) }
 }
 
-pub(crate) async fn sending_writes_the_state_and_publishes<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn sending_writes_the_state_and_publishes(room: Room) -> Outcome {
     send(&room, &["a", "b"]).await;
     assert_eq!(read(&room, "a").await, Some(state("task_a", 1, 1, Status::Pending).state));
     assert_eq!(take_labels(&room.broker()).await, ["a", "b"]);
@@ -93,7 +93,7 @@ pub(crate) async fn sending_writes_the_state_and_publishes<R: FusedRoom>(room: R
     Ok(())
 }
 
-pub(crate) async fn sending_again_changes_nothing<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn sending_again_changes_nothing(room: Room) -> Outcome {
     needs(room.broker().capabilities().recognises, "a message that is carried already is not recognised")?;
     send(&room, &["a"]).await;
     let taken = take(&room.broker(), 1).await;
@@ -110,7 +110,7 @@ pub(crate) async fn sending_again_changes_nothing<R: FusedRoom>(room: R) -> Outc
     Ok(())
 }
 
-pub(crate) async fn sending_wakes_whoever_is_ready<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn sending_wakes_whoever_is_ready(room: Room) -> Outcome {
     let broker = room.broker();
     let waiting = tokio::spawn(async move { broker.ready(&queue("q"), &[name("work")]).await });
     crate::harness::settle_down().await;
@@ -119,7 +119,7 @@ pub(crate) async fn sending_wakes_whoever_is_ready<R: FusedRoom>(room: R) -> Out
     Ok(())
 }
 
-pub(crate) async fn sending_remembers_the_lifetime<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn sending_remembers_the_lifetime(room: Room) -> Outcome {
     let expiring = |label| sent(label, 7, Some(later(START, 5)));
     assert_eq!(room.fused().send(&[expiring("a"), sent("b", 7, None)], room.now()).await, [Ok(()), Ok(())]);
     assert_eq!(all(&room.ledger()).await, [lifetime("a", 7, 5)]);
@@ -135,7 +135,7 @@ pub(crate) async fn sending_remembers_the_lifetime<R: FusedRoom>(room: R) -> Out
     Ok(())
 }
 
-pub(crate) async fn settling_forgets_the_lifetime<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn settling_forgets_the_lifetime(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     room.fused().send(&[sent("a", 7, Some(later(START, 5)))], room.now()).await;
     let held = lease(&room.ledger(), "a", "s1").await;
@@ -145,11 +145,11 @@ pub(crate) async fn settling_forgets_the_lifetime<R: FusedRoom>(room: R) -> Outc
     Ok(())
 }
 
-async fn send_claimed<R: FusedRoom>(room: &R, claims: &[Claim]) -> Vec<Claimed> {
+async fn send_claimed(room: &Room, claims: &[Claim]) -> Vec<Claimed> {
     room.fused().send_claimed(claims, room.now()).await.expect("send")
 }
 
-pub(crate) async fn a_claimed_send_is_done_once<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn a_claimed_send_is_done_once(room: Room) -> Outcome {
     let sent = Claimed::Sent(task_id("task_a"));
     assert_eq!(send_claimed(&room, &[request("r", "a"), request("r", "b")]).await, [Claimed::New, sent.clone()]);
     assert_eq!((status(&room, "a").await, status(&room, "b").await), (Some(Status::Pending), None));
@@ -164,7 +164,7 @@ pub(crate) async fn a_claimed_send_is_done_once<R: FusedRoom>(room: R) -> Outcom
     Ok(())
 }
 
-pub(crate) async fn a_key_in_force_sends_nothing<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn a_key_in_force_sends_nothing(room: Room) -> Outcome {
     assert_eq!(send_claimed(&room, &[keyed("k", Until::Ended, "a")]).await, [Claimed::New]);
     let second = keyed("k", Until::Ended, "b");
     let held = send_claimed(&room, std::slice::from_ref(&second)).await;
@@ -177,7 +177,7 @@ pub(crate) async fn a_key_in_force_sends_nothing<R: FusedRoom>(room: R) -> Outco
     Ok(())
 }
 
-pub(crate) async fn what_was_claimed_and_not_published_is_sent_by_whoever_finds_it<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn what_was_claimed_and_not_published_is_sent_by_whoever_finds_it(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     let claims = [request("r", "a"), request("s", "b")];
     assert_eq!(room.ledger().claims().claim(&claims).await, Ok(vec![Claimed::New; 2]));
@@ -192,7 +192,7 @@ pub(crate) async fn what_was_claimed_and_not_published_is_sent_by_whoever_finds_
     Ok(())
 }
 
-pub(crate) async fn settling_does_all_that_follows<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn settling_does_all_that_follows(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     send(&room, &["a"]).await;
     take(&room.broker(), 1).await;
@@ -208,11 +208,11 @@ pub(crate) async fn settling_does_all_that_follows<R: FusedRoom>(room: R) -> Out
     Ok(())
 }
 
-fn needs_acknowledging<R: FusedRoom>(room: &R) -> Outcome {
+fn needs_acknowledging(room: &Room) -> Outcome {
     needs(room.fused().acknowledges(), "messages are acknowledged by whoever holds them")
 }
 
-pub(crate) async fn settling_acknowledges_wherever_the_message_stands<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn settling_acknowledges_wherever_the_message_stands(room: Room) -> Outcome {
     needs_acknowledging(&room)?;
     attach(&room.ledger(), &["s1"]).await;
     let labels = ["held", "ready", "delayed", "absent"];
@@ -235,7 +235,7 @@ pub(crate) async fn settling_acknowledges_wherever_the_message_stands<R: FusedRo
     Ok(())
 }
 
-pub(crate) async fn settling_voids_the_receipt<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn settling_voids_the_receipt(room: Room) -> Outcome {
     needs_acknowledging(&room)?;
     attach(&room.ledger(), &["s1"]).await;
     send(&room, &["a"]).await;
@@ -249,7 +249,7 @@ pub(crate) async fn settling_voids_the_receipt<R: FusedRoom>(room: R) -> Outcome
     Ok(())
 }
 
-pub(crate) async fn what_is_settled_and_not_acknowledged_comes_back_decided<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn what_is_settled_and_not_acknowledged_comes_back_decided(room: Room) -> Outcome {
     needs(!room.fused().acknowledges(), "settling acknowledges")?;
     attach(&room.ledger(), &["s1"]).await;
     send(&room, &["a"]).await;
@@ -265,7 +265,7 @@ pub(crate) async fn what_is_settled_and_not_acknowledged_comes_back_decided<R: F
     Ok(())
 }
 
-pub(crate) async fn what_is_not_recorded_changes_nothing<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn what_is_not_recorded_changes_nothing(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     send(&room, &["a", "b"]).await;
     let taken = take(&room.broker(), 2).await;
@@ -289,7 +289,7 @@ pub(crate) async fn what_is_not_recorded_changes_nothing<R: FusedRoom>(room: R) 
     Ok(())
 }
 
-pub(crate) async fn settling_leaves_nothing_undone<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn settling_leaves_nothing_undone(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     send(&room, &["a"]).await;
     let held = lease(&room.ledger(), "a", "s1").await;
@@ -305,7 +305,7 @@ pub(crate) async fn settling_leaves_nothing_undone<R: FusedRoom>(room: R) -> Out
     Ok(())
 }
 
-pub(crate) async fn settling_sets_a_dead_task_aside<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn settling_sets_a_dead_task_aside(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     send(&room, &["a"]).await;
     let held = lease(&room.ledger(), "a", "s1").await;
@@ -314,7 +314,7 @@ pub(crate) async fn settling_sets_a_dead_task_aside<R: FusedRoom>(room: R) -> Ou
     Ok(())
 }
 
-pub(crate) async fn what_is_settled_survives_a_restart<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn what_is_settled_survives_a_restart(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     send(&room, &["a", "b"]).await;
     take(&room.broker(), 2).await;
@@ -334,7 +334,7 @@ pub(crate) async fn what_is_settled_survives_a_restart<R: FusedRoom>(room: R) ->
     Ok(())
 }
 
-pub(crate) async fn rooms_and_fused_store_see_the_same<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn rooms_and_fused_store_see_the_same(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     publish_labels(&room.broker(), &["a"]).await;
     send(&room, &["b"]).await;

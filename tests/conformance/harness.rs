@@ -1,15 +1,15 @@
 //! Runs one case on one room, in time that only the case moves.
 
 use std::fmt;
-use std::future::Future;
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use futures::future::LocalBoxFuture;
 use lineshaft::clock::{TestClock, WallTime};
 
-use crate::room::Room;
+use crate::room::{Kind, Room};
 
 /// 2026-01-01T00:00:00Z, when every case begins.
 pub(crate) const START: WallTime = WallTime(1_767_225_600_000_000_000);
@@ -36,26 +36,28 @@ pub(crate) fn needs(condition: bool, capability: impl fmt::Display) -> Outcome {
     if condition { Ok(()) } else { Err(Skip::because(capability)) }
 }
 
-/// Runs `body` on a fresh room.
-pub(crate) fn run<R: Room, F: Future<Output = Outcome>>(
-    case: (&str, &str),
-    body: impl FnOnce(R) -> F + Send + 'static,
-) {
-    let case = format!("{}::{}", case.0, case.1);
-    if let Some(why) = R::missing() {
-        drop(writeln!(std::io::stderr(), "skipped {case}: {why}"));
+/// A case, boxed: of one type for all of them.
+pub(crate) type Case = fn(Room) -> LocalBoxFuture<'static, Outcome>;
+
+/// Runs `case`, called `name` and of the tests in `module`, on a fresh room.
+pub(crate) fn run(kind: Kind, (module, name): (&str, &str), case: Case) {
+    // Without the name of this program in front.
+    let name = format!("{}::{name}", module.trim_start_matches("conformance::"));
+    if let Some(why) = kind.missing() {
+        drop(writeln!(std::io::stderr(), "skipped {name}: {why}"));
         return;
     }
     let (done, wait) = mpsc::channel();
     let runner = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(!R::REAL_TIME).build();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(!kind.real_time()).build();
         let outcome = runtime.expect("a runtime").block_on(async {
             // tokio moves a paused clock by itself when nothing is left to run, which is also so while a room's own
             // thread works. A blocking task under way keeps it from doing so: only the case moves time.
             let (still, rx) = mpsc::channel::<()>();
             let held = tokio::task::spawn_blocking(move || rx.recv().is_err());
-            let room = R::open(Arc::new(TestClock::new(START))).await;
-            let outcome = body(room).await;
+            let room = kind.open(Arc::new(TestClock::new(START))).await;
+            let outcome = case(room).await;
             drop(still);
             held.await.expect("the task that holds the clock");
             outcome
@@ -64,17 +66,19 @@ pub(crate) fn run<R: Room, F: Future<Output = Outcome>>(
         outcome
     });
     if wait.recv_timeout(HANG) == Err(mpsc::RecvTimeoutError::Timeout) {
-        panic!("{case} is not done after {HANG:?}");
+        panic!("{name} is not done after {HANG:?}");
     }
     match runner.join() {
         Ok(Ok(())) => {}
         // Not `eprintln`, which the test runner keeps to itself when a test passes.
-        Ok(Err(Skip(why))) => drop(writeln!(std::io::stderr(), "skipped {case}: {why}")),
+        Ok(Err(Skip(why))) => drop(writeln!(std::io::stderr(), "skipped {name}: {why}")),
         Err(panic) => std::panic::resume_unwind(panic),
     }
 }
 
-/// Instantiates cases, functions of `$module`, for a room.
+/// Lists cases, functions of the module named: `once` boxes them, anything else is a room to make tests for.
+///
+/// They are boxed in one place, as whatever boxes a future also compiles what drops it.
 macro_rules! cases {
     (@each $room:ty, $module:tt, $($case:ident)*) => {
         $(crate::harness::cases!(@one $room, $module, $case);)*
@@ -82,9 +86,20 @@ macro_rules! cases {
     (@one $room:ty, [$($module:ident)::+], $case:ident) => {
         #[test]
         fn $case() {
-            // Without the name of this program in front.
-            let room = module_path!().trim_start_matches("conformance::");
-            crate::harness::run::<$room, _>((room, stringify!($case)), crate::$($module)::+::$case);
+            let of = (module_path!(), stringify!($case));
+            crate::harness::run(crate::room::Kind::of::<$room>(), of, crate::once::$($module)::+::$case);
+        }
+    };
+    (once, $seam:ident: $($case:ident)*) => {
+        $(pub(crate) fn $case(room: crate::room::Room) -> futures::future::LocalBoxFuture<'static, crate::harness::Outcome> {
+            Box::pin(crate::$seam::$case(room))
+        })*
+    };
+    (once, $seam:ident::$file:ident: $($case:ident)*) => {
+        pub(crate) mod $file {
+            $(pub(crate) fn $case(room: crate::room::Room) -> futures::future::LocalBoxFuture<'static, crate::harness::Outcome> {
+                Box::pin(crate::$seam::$file::$case(room))
+            })*
         }
     };
     ($room:ty, $($module:ident)::+: $($case:ident)*) => {

@@ -1,7 +1,7 @@
 //! What every room must do, one body per behaviour, run on every room: `<room>::<seam>::<sentence>`.
 //!
 //! Cases are chosen by capability; a skipped one says on stderr which capability explains it. Time stands still unless a
-//! case passes it. A new room implements the traits of [`room`] and adds its lines at the end of this file.
+//! case passes it. A new room implements [`room::Stores`] and adds its lines at the end of this file.
 
 // Clippy knows tests by their attribute, and the cases are shared between tests that macros make.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -27,6 +27,20 @@ mod room;
 mod rooms;
 #[path = "../support/mod.rs"]
 mod support;
+
+/// Every case, for whichever room.
+mod once {
+    crate::broker::cases!(once);
+    crate::ledger::cases!(once);
+    crate::backend::cases!(once);
+    crate::fused::cases!(once);
+    pub(crate) mod model {
+        crate::harness::cases!(once, model::broker: answers_as_the_model_does);
+        crate::harness::cases!(once, model::ledger: answers_as_the_model_does);
+        crate::harness::cases!(once, model::backend: answers_as_the_model_does);
+        crate::harness::cases!(once, model::fused: answers_as_the_model_does);
+    }
+}
 
 mod memory {
     crate::broker::cases!(crate::rooms::Memory);

@@ -12,7 +12,7 @@ use lineshaft::telemetry::stores::Stores as Calls;
 
 use crate::harness::START;
 use crate::make::*;
-use crate::room::{BrokerRoom, FusedRoom, LedgerRoom, Room};
+use crate::room::{Room, Stores};
 use crate::rooms::{Memory, Plain};
 use crate::support::faulty::{Faulty, Mode, Switch};
 
@@ -26,8 +26,8 @@ fn told(calls: &Calls) -> String {
     page.into_text()
 }
 
-async fn same_views<R: Room + BrokerRoom>() -> R {
-    let room = R::open(Arc::new(TestClock::new(START))).await;
+async fn same_views<S: Stores>() -> Room {
+    let room = Room::open::<S>(Arc::new(TestClock::new(START))).await;
     let calls = Calls::default();
     let (bare, measured) = (room.broker(), calls.broker(room.broker()));
     assert_eq!(views(&*measured), views(&*bare));
@@ -35,7 +35,7 @@ async fn same_views<R: Room + BrokerRoom>() -> R {
     room
 }
 
-fn same_views_of_all(room: &impl FusedRoom) {
+fn same_views_of_all(room: &Room) {
     let calls = Calls::default();
     let of_backend = |backend: &dyn Backend| [backend.ended().is_some(), backend.watch().is_some()];
     assert_eq!(of_backend(&*calls.backend(room.backend())), of_backend(&*room.backend()));
@@ -59,7 +59,7 @@ async fn a_measured_embedded_room_has_the_views_of_the_bare_one() {
 
 #[tokio::test(start_paused = true)]
 async fn calls_and_the_errors_of_each_item_are_counted_by_method() {
-    let room = Memory::open(Arc::new(TestClock::new(START))).await;
+    let room = Room::open::<Memory>(Arc::new(TestClock::new(START))).await;
     let (calls, switch) = (Calls::default(), Switch::default());
     let broker = calls.broker(Arc::new(Faulty::new(room.broker(), switch.clone())));
     let ledger = calls.ledger(room.ledger());

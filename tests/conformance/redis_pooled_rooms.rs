@@ -3,15 +3,12 @@
 
 use std::sync::Arc;
 
-use lineshaft::backend::Backend;
-use lineshaft::broker::Broker;
 use lineshaft::clock::TestClock;
-use lineshaft::ledger::Ledger;
 use lineshaft::link::redis::Link;
 use lineshaft::{backend, broker, ledger};
 
 use crate::redis_rooms::quick;
-use crate::room::{BackendRoom, BrokerRoom, LedgerRoom, Room};
+use crate::room::{Seams, Stores};
 use crate::support::redis::Redis as Server;
 use crate::support::{redis_cluster, redis_sentinel};
 
@@ -51,9 +48,7 @@ pub(crate) type Sentinel = Pooled<redis_sentinel::Pooled>;
 /// The rooms on servers of a pool.
 pub(crate) struct Pooled<P> {
     clock: Arc<TestClock>,
-    broker: Arc<broker::redis::Broker>,
-    ledger: Arc<ledger::redis::Ledger>,
-    backend: Arc<backend::redis::Backend>,
+    seams: Seams,
     servers: P,
 }
 
@@ -62,11 +57,13 @@ impl<P: Pool> Pooled<P> {
         let opened = broker::redis::Broker::open(servers.open().await, quick(), clock.clone()).await;
         let ledger = Arc::new(ledger::redis::Ledger::new(servers.open().await, clock.clone()));
         let backend = Arc::new(backend::redis::Backend::new(servers.open().await));
-        Self { clock, broker: Arc::new(opened.expect("the broker")), ledger, backend, servers }
+        let broker = Arc::new(opened.expect("the broker"));
+        let seams = Seams { broker, ledger: Some(ledger), backend: Some(backend), fused: None };
+        Self { clock, seams, servers }
     }
 }
 
-impl<P: Pool> Room for Pooled<P> {
+impl<P: Pool> Stores for Pooled<P> {
     const REAL_TIME: bool = true;
 
     fn missing() -> Option<&'static str> {
@@ -77,31 +74,13 @@ impl<P: Pool> Room for Pooled<P> {
         Self::on(P::take().await, clock).await
     }
 
-    fn clock(&self) -> &TestClock {
-        &self.clock
+    fn seams(&self) -> Seams {
+        self.seams.clone()
     }
 
     async fn reopen(self) -> Result<Self, &'static str> {
-        let Self { clock, broker, ledger, backend, servers } = self;
-        drop((broker, ledger, backend));
+        let Self { clock, seams, servers } = self;
+        drop(seams);
         Ok(Self::on(servers, clock).await)
-    }
-}
-
-impl<P: Pool> BrokerRoom for Pooled<P> {
-    fn broker(&self) -> Arc<dyn Broker> {
-        self.broker.clone()
-    }
-}
-
-impl<P: Pool> LedgerRoom for Pooled<P> {
-    fn ledger(&self) -> Arc<dyn Ledger> {
-        self.ledger.clone()
-    }
-}
-
-impl<P: Pool> BackendRoom for Pooled<P> {
-    fn backend(&self) -> Arc<dyn Backend> {
-        self.backend.clone()
     }
 }

@@ -5,17 +5,15 @@ use std::sync::Arc;
 use lineshaft::backend::Backend;
 use lineshaft::broker::{Broker, StaleAck};
 use lineshaft::clock::TestClock;
-use lineshaft::fused::Fused;
 use lineshaft::ledger::Ledger;
 use lineshaft::telemetry::stores::Stores as Calls;
 use lineshaft::{backend, broker, fused, ledger};
 
-use crate::room::{BackendRoom, BrokerRoom, FusedRoom, LedgerRoom, Room};
+use crate::room::{Seams, Stores};
 use crate::support::faulty::{Faulty, Switch};
 
 /// The reference models. Their stores outlive a "process", which is one handle of the broker.
 pub(crate) struct Memory {
-    clock: Arc<TestClock>,
     broker: Arc<broker::memory::Broker>,
     ledger: Arc<ledger::memory::Ledger>,
     backend: Arc<backend::memory::Backend>,
@@ -25,50 +23,27 @@ impl Memory {
     fn with(clock: Arc<TestClock>, options: broker::memory::Options) -> Self {
         Self {
             broker: Arc::new(broker::memory::Broker::with(clock.clone(), options)),
-            ledger: Arc::new(ledger::memory::Ledger::new(clock.clone())),
+            ledger: Arc::new(ledger::memory::Ledger::new(clock)),
             backend: Arc::new(backend::memory::Backend::new()),
-            clock,
         }
     }
 }
 
-impl Room for Memory {
+impl Stores for Memory {
     async fn open(clock: Arc<TestClock>) -> Self {
         Self::with(clock, broker::memory::Options::default())
     }
 
-    fn clock(&self) -> &TestClock {
-        &self.clock
+    fn seams(&self) -> Seams {
+        let (broker, ledger, backend) = (self.broker.clone(), self.ledger.clone(), self.backend.clone());
+        let fused = fused::memory::Fused::new(broker.clone(), ledger.clone(), backend.clone());
+        Seams { broker, ledger: Some(ledger), backend: Some(backend), fused: Some(Arc::new(fused)) }
     }
 
     async fn reopen(self) -> Result<Self, &'static str> {
         let broker = Arc::new(self.broker.replica());
         self.broker.crash();
         Ok(Self { broker, ..self })
-    }
-}
-
-impl BrokerRoom for Memory {
-    fn broker(&self) -> Arc<dyn Broker> {
-        self.broker.clone()
-    }
-}
-
-impl LedgerRoom for Memory {
-    fn ledger(&self) -> Arc<dyn Ledger> {
-        self.ledger.clone()
-    }
-}
-
-impl BackendRoom for Memory {
-    fn backend(&self) -> Arc<dyn Backend> {
-        self.backend.clone()
-    }
-}
-
-impl FusedRoom for Memory {
-    fn fused(&self) -> Arc<dyn Fused> {
-        Arc::new(fused::memory::Fused::new(self.broker.clone(), self.ledger.clone(), self.backend.clone()))
     }
 }
 
@@ -90,13 +65,18 @@ impl Embedded {
 }
 
 #[cfg(feature = "embedded")]
-impl Room for Embedded {
+impl Stores for Embedded {
     async fn open(clock: Arc<TestClock>) -> Self {
         Self::open_in(tempfile::tempdir().expect("a directory"), clock)
     }
 
-    fn clock(&self) -> &TestClock {
-        &self.clock
+    fn seams(&self) -> Seams {
+        Seams {
+            broker: self.stores.broker.clone(),
+            ledger: Some(self.stores.ledger.clone()),
+            backend: Some(self.stores.backend.clone()),
+            fused: Some(self.stores.fused.clone()),
+        }
     }
 
     async fn reopen(self) -> Result<Self, &'static str> {
@@ -110,38 +90,10 @@ impl Room for Embedded {
     }
 }
 
-#[cfg(feature = "embedded")]
-impl BrokerRoom for Embedded {
-    fn broker(&self) -> Arc<dyn Broker> {
-        self.stores.broker.clone()
-    }
-}
-
-#[cfg(feature = "embedded")]
-impl LedgerRoom for Embedded {
-    fn ledger(&self) -> Arc<dyn Ledger> {
-        self.stores.ledger.clone()
-    }
-}
-
-#[cfg(feature = "embedded")]
-impl BackendRoom for Embedded {
-    fn backend(&self) -> Arc<dyn Backend> {
-        self.stores.backend.clone()
-    }
-}
-
-#[cfg(feature = "embedded")]
-impl FusedRoom for Embedded {
-    fn fused(&self) -> Arc<dyn Fused> {
-        self.stores.fused.clone()
-    }
-}
-
 /// The model of a broker without any power that it may lack.
 pub(crate) struct Plain(Memory);
 
-impl Room for Plain {
+impl Stores for Plain {
     async fn open(clock: Arc<TestClock>) -> Self {
         let options = broker::memory::Options {
             by_name: false,
@@ -155,8 +107,8 @@ impl Room for Plain {
         Self(Memory::with(clock, options))
     }
 
-    fn clock(&self) -> &TestClock {
-        self.0.clock()
+    fn seams(&self) -> Seams {
+        Seams { broker: self.0.broker.clone(), ledger: None, backend: None, fused: None }
     }
 
     async fn reopen(self) -> Result<Self, &'static str> {
@@ -164,87 +116,51 @@ impl Room for Plain {
     }
 }
 
-impl BrokerRoom for Plain {
-    fn broker(&self) -> Arc<dyn Broker> {
-        self.0.broker()
-    }
-}
-
 /// Rooms behind the wrapper that counts their calls.
-pub(crate) struct Measured<R> {
-    room: R,
+pub(crate) struct Measured<S> {
+    stores: S,
     calls: Calls,
 }
 
-impl<R: Room> Room for Measured<R> {
+impl<S: Stores> Stores for Measured<S> {
     async fn open(clock: Arc<TestClock>) -> Self {
-        Self { room: R::open(clock).await, calls: Calls::default() }
+        Self { stores: S::open(clock).await, calls: Calls::default() }
     }
 
-    fn clock(&self) -> &TestClock {
-        self.room.clock()
+    fn seams(&self) -> Seams {
+        let (calls, bare) = (&self.calls, self.stores.seams());
+        Seams {
+            broker: calls.broker(bare.broker),
+            ledger: bare.ledger.map(|ledger| calls.ledger(ledger)),
+            backend: bare.backend.map(|backend| calls.backend(backend)),
+            fused: bare.fused.map(|fused| calls.fused(fused, "measured")),
+        }
     }
 
     async fn reopen(self) -> Result<Self, &'static str> {
-        Ok(Self { room: self.room.reopen().await?, calls: self.calls })
-    }
-}
-
-impl<R: BrokerRoom> BrokerRoom for Measured<R> {
-    fn broker(&self) -> Arc<dyn Broker> {
-        self.calls.broker(self.room.broker())
-    }
-}
-
-impl<R: LedgerRoom> LedgerRoom for Measured<R> {
-    fn ledger(&self) -> Arc<dyn Ledger> {
-        self.calls.ledger(self.room.ledger())
-    }
-}
-
-impl<R: BackendRoom> BackendRoom for Measured<R> {
-    fn backend(&self) -> Arc<dyn Backend> {
-        self.calls.backend(self.room.backend())
-    }
-}
-
-impl<R: FusedRoom> FusedRoom for Measured<R> {
-    fn fused(&self) -> Arc<dyn Fused> {
-        self.calls.fused(self.room.fused(), "measured")
+        Ok(Self { stores: self.stores.reopen().await?, calls: self.calls })
     }
 }
 
 /// The models behind the wrapper that makes stores fail, with its switch off.
 pub(crate) struct WithoutFaults(Memory);
 
-impl Room for WithoutFaults {
+impl Stores for WithoutFaults {
     async fn open(clock: Arc<TestClock>) -> Self {
         Self(Memory::open(clock).await)
     }
 
-    fn clock(&self) -> &TestClock {
-        self.0.clock()
+    fn seams(&self) -> Seams {
+        let Memory { broker, ledger, backend } = &self.0;
+        Seams {
+            broker: Arc::new(Faulty::<dyn Broker>::new(broker.clone(), Switch::default())),
+            ledger: Some(Arc::new(Faulty::<dyn Ledger>::new(ledger.clone(), Switch::default()))),
+            backend: Some(Arc::new(Faulty::<dyn Backend>::new(backend.clone(), Switch::default()))),
+            fused: None,
+        }
     }
 
     async fn reopen(self) -> Result<Self, &'static str> {
         self.0.reopen().await.map(Self)
-    }
-}
-
-impl BrokerRoom for WithoutFaults {
-    fn broker(&self) -> Arc<dyn Broker> {
-        Arc::new(Faulty::new(self.0.broker(), Switch::default()))
-    }
-}
-
-impl LedgerRoom for WithoutFaults {
-    fn ledger(&self) -> Arc<dyn Ledger> {
-        Arc::new(Faulty::new(self.0.ledger(), Switch::default()))
-    }
-}
-
-impl BackendRoom for WithoutFaults {
-    fn backend(&self) -> Arc<dyn Backend> {
-        Arc::new(Faulty::new(self.0.backend(), Switch::default()))
     }
 }

@@ -37,6 +37,17 @@ pub(crate) fn accepted(paths: &[&Path]) -> Vec<String> {
     paths.iter().flat_map(|path| lines(path)).filter(|l| l.event == "accepted").map(|l| l.task).collect()
 }
 
+/// Tasks of which these files tell anything between two moments.
+#[cfg(feature = "redis")]
+pub(crate) fn touched(paths: &[&Path], from: u128, until: u128) -> BTreeSet<String> {
+    let all = || paths.iter().flat_map(|path| lines(path));
+    let within: Vec<Line> = all().filter(|line| (from..=until).contains(&line.at)).collect();
+    // A verdict names its lease only.
+    let leases: BTreeSet<&str> = within.iter().map(|line| line.lease.as_str()).filter(|lease| *lease != "-").collect();
+    let of_leases = all().filter(|line| line.task != "-" && leases.contains(line.lease.as_str()));
+    within.iter().map(|line| line.task.clone()).chain(of_leases.map(|line| line.task)).collect()
+}
+
 /// One life of a worker process.
 #[derive(Debug)]
 pub(crate) struct Life<'a> {

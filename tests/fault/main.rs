@@ -9,6 +9,8 @@ mod backup;
 mod checker;
 mod clock;
 mod disk;
+#[cfg(feature = "redis")]
+mod failover;
 mod leases;
 mod pause;
 mod processes;
@@ -16,6 +18,14 @@ mod processes;
 #[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 #[path = "../support/redis.rs"]
 mod redis;
+#[cfg(feature = "redis")]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#[path = "../support/redis_cluster.rs"]
+mod redis_cluster;
+#[cfg(feature = "redis")]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+#[path = "../support/redis_sentinel.rs"]
+mod redis_sentinel;
 #[cfg(feature = "redis")]
 mod replicas;
 mod scale;

@@ -65,10 +65,15 @@ impl Server {
 
     /// Starts a replica on a store that is there, with leases of so many seconds.
     pub(crate) fn replica(store: &str, lease_seconds: u64, env: &[(&str, &str)]) -> Self {
+        Self::replica_with(&format!("broker: {store}\n"), lease_seconds, env)
+    }
+
+    /// Starts a replica with these lines of configuration, and leases of so many seconds.
+    pub(crate) fn replica_with(lines: &str, lease_seconds: u64, env: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let data = dir.path().join("data");
         let leases = format!("leases:\n  lease_duration: {lease_seconds}s\n  heartbeat_interval: 500ms\n");
-        Self::configured(dir, data, &[], env, &format!("broker: {store}\n{leases}"))
+        Self::configured(dir, data, &[], env, &format!("{lines}{leases}"))
     }
 
     fn configured(dir: tempfile::TempDir, data: PathBuf, wrapper: &[&str], env: &[(&str, &str)], config: &str) -> Self {

@@ -46,6 +46,7 @@ macro_rules! needs_redis {
         }
     };
 }
+pub(super) use needs_redis;
 
 /// What is done to the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,7 @@ fn is_long() -> bool {
     std::env::var_os("LINESHAFT_LONG").is_some_and(|long| long == "1")
 }
 
-fn runtime() -> Runtime {
+pub(super) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("starts")
 }
 
@@ -261,10 +262,7 @@ fn separate_steps_on_redis_survive_a_crash_at_every_arrow() {
 
 fn crash_on_redis(mode: &'static str, is_there: fn(&Point) -> bool) {
     needs_redis!();
-    // Redis finds no task by its id, so nothing that waits is granted to be ended: it is ended when it is met.
-    let absent = [Point::CancelBegun, Point::LapseBegun];
-    let points: Vec<Point> =
-        Point::ALL.into_iter().filter(|point| !absent.contains(point) && is_there(point)).collect();
+    let points: Vec<Point> = Point::ALL.into_iter().filter(is_there).collect();
     let lane = points.len().div_ceil(LANES);
     std::thread::scope(|scope| {
         for points in points.chunks(lane) {

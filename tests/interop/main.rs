@@ -10,7 +10,10 @@
 mod callbacks;
 mod crossing;
 mod death;
+mod foreign;
 mod go;
+
+mod operating;
 mod ours;
 mod scenarios;
 mod sharing;

@@ -35,6 +35,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With these variables for the server.
+    pub(crate) async fn with(variables: &[(&str, &str)]) -> Self {
         let redis = Redis::start(&[]).await;
         let directory = tempfile::tempdir().unwrap();
         let options = Options::default()
@@ -42,6 +47,7 @@ impl World {
             .env("DEFAULT_QUEUE", QUEUE)
             .env("LINESHAFT_LEASES_HEARTBEAT_INTERVAL", "500ms")
             .env("LINESHAFT_LEASES_LEASE_DURATION", "2s");
+        let options = variables.iter().fold(options, |options, (name, value)| options.env(name, value));
         let server = Process::start(&directory.path().join("data"), options);
         let client = Client::builder().address(server.url()).default_queue(QUEUE).connect().await.unwrap();
         Self { server, client, redis, directory }

@@ -43,6 +43,35 @@ made_up 'skip a "it cannot be had"'
 expect "a skip is counted, with its reason" "1 passed, 0 failed, 1 skipped / 0 / 1" \
     "$totals / $status / $(grep -c '^skipped made-up: a: it cannot be had$' <<<"$said")"
 
+# installing STATUS…: installs a tool whose attempts end so; 0 is one that is there afterwards.
+#
+# What stands in single quotes is expanded by the shell of the suite.
+# shellcheck disable=SC2016
+installing() {
+    made_up "LINESHAFT_TEST_CACHE=\$RUN_DIR/cache"'; . tests/lib/tools.sh
+        sleep() { echo "$1" >>"$RUN_DIR/pauses"; }
+        have_x() { [[ -e $RUN_DIR/x ]]; }
+        statuses=('"$*"')
+        install_x() {
+            local status=${statuses[0]}
+            statuses=("${statuses[@]:1}")
+            echo "$status" >>"$RUN_DIR/attempts"
+            if ((status == 0)); then touch "$RUN_DIR/x"; fi
+            return "$status"
+        }
+        prepare x
+        if need x; then step a true; else step a false; fi
+        echo "attempts $(paste -sd " " "$RUN_DIR/attempts"), pauses $(paste -sd " " "$RUN_DIR/pauses" 2>/dev/null)"'
+    attempts=$(grep '^attempts ' <<<"$said")
+}
+installing 1 1 0
+expect "an installation that fails is tried again, later each time" "attempts 1 1 0, pauses 5 10 / 0" "$attempts / $status"
+installing 1 2 4
+expect "three times at most" "attempts 1 2 4, pauses 5 10 / 1" "$attempts / $status"
+expect "and what the last attempt said is shown, alone" "installing x: attempt 3 of 3" "$(grep '^installing' <<<"$said")"
+installing 127
+expect "what lacks its package client is not tried again" "attempts 127, pauses  / 1" "$attempts / $status"
+
 if [[ -d /proc/self ]]; then
     made_up "step a bash -c 'setsid sleep 1000.$$ & exit 0'"
     expect "what a test leaves behind fails the suite" "1 passed, 1 failed, 0 skipped / 1" "$totals / $status"

@@ -7,6 +7,14 @@
 
 readonly TOOLS_DIR=${LINESHAFT_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/lineshaft-tests}
 
+# Attempts of an installation, since a registry may fail for a moment; and seconds between the first two, doubled from
+# one to the next.
+readonly INSTALL_ATTEMPTS=3 INSTALL_PAUSE=5
+# Lines that are shown of one that failed: of its last attempt.
+readonly INSTALL_SHOWN=60
+# The status of an installation that no other attempt helps.
+readonly INSTALL_NEVER=3
+
 readonly GRPCURL_VERSION=1.9.4
 readonly BUF_VERSION=1.75.0
 readonly CARGO_DENY_VERSION=0.20.2
@@ -43,7 +51,7 @@ need() {
     local tool=$1
     if [[ -n ${TOOL_JOBS[$tool]:-} ]]; then
         if ! ended "${TOOL_JOBS[$tool]}"; then
-            tail -n 20 "$RUN_DIR/install/$tool" >&2
+            tail -n "$INSTALL_SHOWN" "$RUN_DIR/install/$tool" >&2
             TOOL_JOBS[$tool]=
             return 1
         fi
@@ -54,7 +62,7 @@ need() {
 
 # Runs in the background. A lock, so that two runs on one machine do not install into one directory at once.
 installed() {
-    local tool=$1
+    local tool=$1 attempt status pause=$INSTALL_PAUSE
     exec >"$RUN_DIR/install/$tool" 2>&1
     if "have_$tool"; then return 0; fi
     if command -v flock >/dev/null; then
@@ -64,24 +72,39 @@ installed() {
     fi
     # Beside the steps, not before them.
     renice -n 5 -p "$BASHPID" >/dev/null
-    "install_$tool" && "have_$tool"
+    for ((attempt = 1; ; attempt++)); do
+        # What the attempt before said is overwritten.
+        exec >"$RUN_DIR/install/$tool" 2>&1
+        echo "installing $tool: attempt $attempt of $INSTALL_ATTEMPTS"
+        status=0
+        "install_$tool" || status=$?
+        if ((status == 0)) && "have_$tool"; then return 0; fi
+        # 127: there is no such package client.
+        if ((attempt == INSTALL_ATTEMPTS || status == INSTALL_NEVER || status == 127)); then return 1; fi
+        sleep "$pause"
+        pause=$((pause * 2))
+    done
 }
+
+# fresh DIRECTORY…: empty ones. What an attempt left half done is not built upon by the next.
+fresh() { rm -rf "$@" && mkdir -p "$@"; }
 
 have_grpcurl() { [[ -x $GRPCURL ]]; }
 install_grpcurl() {
-    GOBIN=$(dirname "$GRPCURL") go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$GRPCURL_VERSION"
+    fresh "${GRPCURL%/*}" && GOBIN=${GRPCURL%/*} go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@v$GRPCURL_VERSION"
 }
 
 have_buf() { [[ -x $BUF ]]; }
 install_buf() {
-    npm install --prefix "$TOOLS_DIR/buf-$BUF_VERSION" --no-save --no-audit --no-fund "@bufbuild/buf@$BUF_VERSION"
+    local dir=$TOOLS_DIR/buf-$BUF_VERSION
+    fresh "$dir" && npm install --prefix "$dir" --no-save --no-audit --no-fund "@bufbuild/buf@$BUF_VERSION"
 }
 
 # The development profile: it compiles in a third of the time, and the program runs for a second.
 have_cargo_deny() { [[ -x $CARGO_DENY ]]; }
 install_cargo_deny() {
-    local target=$RUN_DIR/cargo-deny status=0
-    CARGO_TARGET_DIR=$target cargo install --debug --locked --root "$TOOLS_DIR/cargo-deny-$CARGO_DENY_VERSION" \
+    local target=$RUN_DIR/cargo-deny root=${CARGO_DENY%/bin/*} status=0
+    fresh "$root" && CARGO_TARGET_DIR=$target cargo install --debug --locked --root "$root" \
         "cargo-deny@$CARGO_DENY_VERSION" || status=$?
     rm -rf "$target"
     return "$status"
@@ -97,10 +120,8 @@ install_shellcheck() { install_wheel "$TOOLS_DIR/shellcheck-$SHELLCHECK_VERSION"
 # name, since it replaces one that it needs; so a module of ours replaces it, by the same at its last place.
 have_jaeger() { [[ -x $JAEGER ]]; }
 install_jaeger() {
-    local module=$RUN_DIR/jaeger built
-    built=$(dirname "$JAEGER")/building
-    mkdir -p "$module" "$(dirname "$JAEGER")"
-    (
+    local module=$RUN_DIR/jaeger built=${JAEGER%/*}/building
+    fresh "$module" "${JAEGER%/*}" && (
         cd "$module" &&
             go mod init jaeger &&
             go mod edit -replace github.com/Shopify/sarama=github.com/Shopify/sarama@v1.33.0 &&
@@ -109,15 +130,15 @@ install_jaeger() {
     ) && mv "$built" "$JAEGER"
 }
 
-install_wheel() { python3 -m venv "$1" && "$1/bin/pip" install --quiet "$2"; }
+install_wheel() { fresh "$1" && python3 -m venv "$1" && "$1/bin/pip" install --quiet "$2"; }
 
 # The Go programs of tests/bench/peers that the suite runs, at the versions in their go.mod.
 have_peers() { [[ -x $PEERS/bin/machinery && -x $PEERS/bin/asynq ]]; }
-install_peers() { PEERS_BUILD=$PEERS tests/bench/peers/build.sh machinery asynq; }
+install_peers() { fresh "$PEERS" && PEERS_BUILD=$PEERS tests/bench/peers/build.sh machinery asynq; }
 
 # The real Machinery as a worker and a producer of tests/interop, at the version in its go.mod.
 have_machinery() { [[ -x $MACHINERY ]]; }
-install_machinery() { mkdir -p "${MACHINERY%/*}" && go -C tests/interop/machinery build -o "$MACHINERY" .; }
+install_machinery() { fresh "${MACHINERY%/*}" && go -C tests/interop/machinery build -o "$MACHINERY" .; }
 
 have_redis() { command -v redis-server >/dev/null; }
 install_redis() { install_debian redis-server; }
@@ -132,9 +153,9 @@ install_promtool() {
     local dir=$TOOLS_DIR/promtool
     if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
         echo "getting promtool takes apt-get"
-        return 1
+        return "$INSTALL_NEVER"
     fi
-    rm -rf "$dir" && mkdir -p "$dir" || return 1
+    fresh "$dir" || return 1
     # The lists of packages may be there already, and only the administrator may renew them.
     if [[ $(id -u) -eq 0 ]]; then apt-get -o DPkg::Lock::Timeout=300 update -qq; fi
     (cd "$dir" && apt-get download -qq prometheus && dpkg-deb -x prometheus_*.deb . && rm -f prometheus_*.deb)
@@ -160,7 +181,7 @@ faketime_library() {
 install_debian() {
     if ! command -v apt-get >/dev/null || [[ $(id -u) -ne 0 ]]; then
         echo "installing $* takes apt-get and root"
-        return 1
+        return "$INSTALL_NEVER"
     fi
     # One at a time: the package database has a lock that is not waited for by default.
     export DEBIAN_FRONTEND=noninteractive

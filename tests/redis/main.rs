@@ -6,15 +6,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod beside;
+mod claims;
 mod cluster;
 mod cost;
 mod death;
 mod delayed;
+mod ended;
+mod ending;
 mod gate;
 mod idle;
 mod loading;
 mod outage;
+mod picking;
 mod refusing;
+mod resending;
 mod sentinel;
 mod storm;
 #[path = "../support/mod.rs"]

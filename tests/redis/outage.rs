@@ -2,8 +2,10 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lineshaft::broker::redis::Broker;
+use lineshaft::broker::redis::Options;
 use lineshaft::broker::{Broker as _, Settle, Want};
 use lineshaft::error::StoreError;
 
@@ -108,4 +110,21 @@ async fn a_restart_costs_errors_and_no_message() {
     run(&mut redis.connection().await, &["RPUSH", "empty", "a"]).await;
     assert_eq!(crate::support::until::soon("the waiter", waiting).await.unwrap(), Ok(()));
     until("it is taken", async || take_from(&broker, "empty", 1).await.pop()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_redis_keeps_is_looked_at_again_at_each_sweep_and_when_the_connection_is_made_anew() {
+    needs_redis!();
+    let redis = Redis::start(&["--appendonly", "yes", "--appendfsync", "always"]).await;
+    let broker = replica(&redis).await;
+    let other = on(redis.link().await, Options { sweep: Duration::from_millis(50), ..quick() }).await;
+    assert!(broker.durability().contains("appendfsync always"));
+    let mut connection = redis.connection().await;
+    run(&mut connection, &["CONFIG", "SET", "appendfsync", "everysec"]).await;
+    // One that keeps its connection hears of it when it looks.
+    until("it is told", async || other.durability().contains("appendfsync everysec").then_some(())).await;
+    run(&mut connection, &["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await;
+    // Its beats find out.
+    until("it is told", async || broker.durability().contains("appendfsync everysec").then_some(())).await;
+    assert!(broker.capabilities().durability.contains("appendfsync always"), "as it was at the start");
 }

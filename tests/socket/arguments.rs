@@ -10,8 +10,8 @@ use crate::rooms::Room;
 use crate::stubs::{Stubs, again, arg, named, success, task};
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, arguments:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, arguments:
             every_type_arrives_at_the_worker_and_comes_back_with_every_bit
             a_type_that_is_not_given_is_implied_by_the_value
             names_of_arguments_are_kept

@@ -13,8 +13,8 @@ use crate::support::until::DEADLINE;
 use crate::talk::Talk;
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, cancel:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, cancel:
             a_waiting_task_ends_as_cancelled
             a_running_task_is_told_to_stop_and_its_failure_ends_it
             what_is_unknown_or_no_id_is_refused

@@ -11,8 +11,8 @@ use crate::support::InProcess;
 use crate::support::until::{DEADLINE, soon};
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, client:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, client:
             the_rust_client_sends_tasks_and_works_them
             the_rust_client_retries_fails_and_tells_why
             the_rust_client_works_a_batch_with_bounded_concurrency

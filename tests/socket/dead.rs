@@ -7,8 +7,8 @@ use crate::stubs::{Stubs, failure, success, task, text};
 use crate::support::{InProcess, Refusal, refusal};
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, dead:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, dead:
             a_failed_task_is_listed_with_what_is_known_of_it
             a_dead_task_is_requeued_once_and_ends_under_its_old_id
             a_dry_run_tells_and_changes_nothing

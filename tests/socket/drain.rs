@@ -16,8 +16,8 @@ use crate::support::{Refusal, refusal};
 use crate::talk::{Talk, hello, resume};
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, drain:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, drain:
             a_stopping_server_sends_its_workers_away_and_takes_their_reports
             a_stopping_server_ends_those_who_wait
             a_worker_goes_on_at_the_next_server

@@ -10,8 +10,8 @@ use crate::stubs::{Stubs, again, nanos, release, span, success, task, text};
 use crate::talk::Talk;
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, leases:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, leases:
             a_lease_tells_its_worker_all_about_the_attempt
             callbacks_stay_with_the_server
             a_released_task_is_offered_again_at_no_cost

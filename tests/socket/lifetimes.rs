@@ -11,8 +11,8 @@ use crate::stubs::{Stubs, named, success};
 use crate::support::refusal::refusal;
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, lifetimes:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, lifetimes:
             what_waits_expires_without_any_worker
             a_running_attempt_goes_on_after_its_time
             a_span_out_of_range_is_refused_by_its_field

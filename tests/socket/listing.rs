@@ -12,8 +12,8 @@ use crate::support::{Refusal, refusal, until};
 use crate::talk::{Talk, hello};
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, listing:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, listing:
             leases_are_listed_oldest_first_by_queue_by_session_and_by_page
             a_listed_lease_tells_who_holds_what_since_when
             a_listed_lease_shows_how_far_its_attempt_is

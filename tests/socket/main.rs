@@ -34,46 +34,61 @@ mod timeouts;
 mod unary;
 mod verdicts;
 
-/// Every case on one room.
+/// Every case.
+macro_rules! cases {
+    ($($of:tt)+) => {
+        crate::arguments::cases!($($of)+);
+        crate::cancel::cases!($($of)+);
+        crate::client::cases!($($of)+);
+        crate::dead::cases!($($of)+);
+        crate::drain::cases!($($of)+);
+        crate::leases::cases!($($of)+);
+        crate::lifetimes::cases!($($of)+);
+        crate::listing::cases!($($of)+);
+        crate::named::cases!($($of)+);
+        crate::outcomes::cases!($($of)+);
+        crate::pending::cases!($($of)+);
+        crate::queues::cases!($($of)+);
+        crate::resume::cases!($($of)+);
+        crate::send::cases!($($of)+);
+        crate::server::cases!($($of)+);
+        crate::states::cases!($($of)+);
+        crate::stream::cases!($($of)+);
+        crate::tasks::cases!($($of)+);
+        crate::timeouts::cases!($($of)+);
+        crate::unary::cases!($($of)+);
+        crate::verdicts::cases!($($of)+);
+    };
+}
+
+/// Boxed, for whichever room.
+mod once {
+    cases!(once);
+}
+
+/// On one room.
 macro_rules! room {
-    ($room:ident, $open:path) => {
+    ($room:ident) => {
         mod $room {
-            crate::arguments::cases!($open);
-            crate::cancel::cases!($open);
-            crate::client::cases!($open);
-            crate::dead::cases!($open);
-            crate::drain::cases!($open);
-            crate::leases::cases!($open);
-            crate::lifetimes::cases!($open);
-            crate::listing::cases!($open);
-            crate::named::cases!($open);
-            crate::outcomes::cases!($open);
-            crate::pending::cases!($open);
-            crate::queues::cases!($open);
-            crate::resume::cases!($open);
-            crate::send::cases!($open);
-            crate::server::cases!($open);
-            crate::states::cases!($open);
-            crate::stream::cases!($open);
-            crate::tasks::cases!($open);
-            crate::timeouts::cases!($open);
-            crate::unary::cases!($open);
-            crate::verdicts::cases!($open);
+            fn open() -> crate::rooms::Opening {
+                Box::pin(async { crate::rooms::$room().await.into() })
+            }
+            cases!(open);
         }
     };
 }
 
-room!(memory, crate::rooms::memory);
-room!(memory_fused, crate::rooms::memory_fused);
-room!(memory_without_recall, crate::rooms::memory_without_recall);
-room!(memory_plain, crate::rooms::memory_plain);
+room!(memory);
+room!(memory_fused);
+room!(memory_without_recall);
+room!(memory_plain);
 #[cfg(feature = "embedded")]
-room!(embedded_fused, crate::rooms::embedded_fused);
+room!(embedded_fused);
 #[cfg(feature = "embedded")]
-room!(embedded, crate::rooms::embedded);
+room!(embedded);
 #[cfg(feature = "redis")]
-room!(redis, crate::rooms::redis);
+room!(redis);
 #[cfg(feature = "redis")]
-room!(redis_cluster, crate::rooms::redis_cluster);
+room!(redis_cluster);
 #[cfg(all(feature = "redis", feature = "embedded"))]
-room!(redis_and_embedded, crate::rooms::redis_and_embedded);
+room!(redis_and_embedded);

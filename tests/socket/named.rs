@@ -8,8 +8,8 @@ use crate::stubs::{Stubs, named, success, task};
 use crate::support::{Refusal, refusal};
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, named:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, named:
             the_same_request_is_answered_with_the_same_task
             a_request_id_with_other_content_is_refused_by_path
             a_key_in_force_is_answered_with_the_first_task

@@ -10,8 +10,8 @@ use crate::stubs::{Stubs, again, arg, failure, named, nanos, report, span, succe
 use crate::support::until;
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, outcomes:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, outcomes:
             a_success_has_its_results_several_or_none
             a_failure_is_retried_after_a_second_until_no_retry_is_left
             a_failure_without_retries_is_the_end

@@ -13,8 +13,8 @@ use crate::support::{Refusal, refusal, until};
 use crate::talk::Talk;
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, pending:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, pending:
             a_broker_that_cannot_be_looked_into_says_so
             what_waits_is_listed_in_the_order_of_leasing_and_stays_as_it_was
             pages_are_cut_by_position

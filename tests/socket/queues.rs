@@ -8,8 +8,8 @@ use crate::stubs::{Stubs, ids, lease_request, named, span, success};
 use crate::support::{Refusal, refusal};
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, queues:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, queues:
             queues_are_listed_and_shown_with_what_waits
             a_paused_queue_leases_nothing_and_a_resumed_one_does
             a_purged_queue_is_empty_and_its_tasks_have_ended

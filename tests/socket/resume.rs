@@ -10,8 +10,8 @@ use crate::support::{Refusal, refusal, until};
 use crate::talk::{Talk, hello, resume};
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, resume:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, resume:
             a_resumed_session_keeps_what_it_names_and_gives_back_the_rest
             a_lease_that_has_ended_is_not_kept
             leases_are_numbered_anew_on_each_stream

@@ -1,9 +1,9 @@
 //! The combinations of stores under test, and how a case is run on one.
 
-use std::future::Future;
 use std::io::Write;
 use std::sync::Arc;
 
+use futures::future::LocalBoxFuture;
 use lineshaft::clock::SystemClock;
 use lineshaft::config::Config;
 use lineshaft::failpoint::Failpoints;
@@ -219,34 +219,37 @@ async fn on_redis(redis: Servers, embeds: bool) -> Option<Room> {
     })
 }
 
-/// Runs `body` on a fresh room; one that hangs fails. Without a room, nothing is run.
-pub(crate) async fn run<R: Into<Option<Room>>, F: Future<Output = ()>>(
-    room: impl Future<Output = R>,
-    body: impl FnOnce(Room) -> F,
-) {
-    let case = async {
-        match room.await.into() {
-            Some(room) => body(room).await,
+/// A room that is being opened; `None`: its store is not installed.
+pub(crate) type Opening = LocalBoxFuture<'static, Option<Room>>;
+
+/// Runs `case` on a fresh room; one that hangs fails. Without a room, nothing is run.
+///
+/// What it is given is of one type for all rooms and cases, so that each is compiled once.
+pub(crate) fn run(open: fn() -> Opening, case: fn(Room) -> LocalBoxFuture<'static, ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.expect("a runtime").block_on(soon("the whole case", async {
+        match open().await {
+            Some(room) => case(room).await,
             // Not `eprintln`, which the test runner keeps to itself when a test passes.
             None => drop(writeln!(std::io::stderr(), "skipped: the store of this room is not installed")),
         }
-    };
-    soon("the whole case", case).await;
+    }));
 }
 
-/// Instantiates cases, functions of `$module`, for a room.
+/// Lists cases, functions of the module named: `once` boxes them, anything else opens a room to make tests for.
+///
+/// They are boxed in one place, as whatever boxes a future also compiles what drops it.
 macro_rules! cases {
-    (@each $open:path, $module:tt, $($case:ident)*) => {
-        $(crate::rooms::cases!(@one $open, $module, $case);)*
-    };
-    (@one $open:path, [$module:ident], $case:ident) => {
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn $case() {
-            crate::rooms::run($open(), crate::$module::$case).await;
-        }
+    (once, $module:ident: $($case:ident)*) => {
+        $(pub(crate) fn $case(room: crate::rooms::Room) -> futures::future::LocalBoxFuture<'static, ()> {
+            Box::pin(crate::$module::$case(room))
+        })*
     };
     ($open:path, $module:ident: $($case:ident)*) => {
-        crate::rooms::cases!(@each $open, [$module], $($case)*);
+        $(#[test]
+        fn $case() {
+            crate::rooms::run($open, crate::once::$case);
+        })*
     };
 }
 pub(crate) use cases;

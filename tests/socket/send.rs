@@ -11,8 +11,8 @@ use crate::stubs::{Stubs, ids, named, span, success, task, text};
 use crate::support::{Refusal, refusal};
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, send:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, send:
             an_id_is_made_where_none_is_given_and_kept_where_one_is
             a_batch_is_answered_in_its_order_each_item_for_itself
             a_batch_is_taken_up_to_the_limit_and_refused_beyond
@@ -144,10 +144,16 @@ pub(crate) async fn a_task_is_not_leased_before_its_delay_is_over(room: Room) {
     let begun = SystemClock.now();
     stubs.send(Task { delay: Some(span(delay)), ..task("later") }).await;
     stubs.send(Task { delay: Some(span(Duration::ZERO)), ..task("now") }).await;
-    assert_eq!(stubs.lease("n").await.task_id, "now");
     assert_eq!(stubs.state("later").await.status(), TaskStatus::Pending);
-    assert_eq!(stubs.lease("n").await.task_id, "later");
-    assert!(begun.elapsed() >= delay, "{:?}", begun.elapsed());
+    let mut leased = Vec::new();
+    for _ in 0..2 {
+        let task = stubs.lease("n").await.task_id;
+        // On a busy machine both may be due before the first of them is leased.
+        assert!(task == "now" || begun.elapsed() >= delay, "{task} after {:?}", begun.elapsed());
+        leased.push(task);
+    }
+    leased.sort();
+    assert_eq!(leased, ["later", "now"]);
 }
 
 fn timestamp(at: WallTime) -> Option<prost_types::Timestamp> {

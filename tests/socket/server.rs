@@ -16,8 +16,8 @@ use crate::stubs::{Stubs, lease_request, span, success, task, text};
 use crate::support::{Refusal, refusal};
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, server:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, server:
             a_server_tells_its_stores_and_what_they_promise
             a_server_tells_its_limits
             every_service_is_healthy

@@ -14,8 +14,8 @@ use crate::support::{Refusal, refusal};
 use crate::talk::Talk;
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, states:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, states:
             states_come_in_the_order_asked_and_an_unknown_task_is_unspecified
             states_end_before_a_client_refuses_their_answer
             an_unknown_task_has_no_state

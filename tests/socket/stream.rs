@@ -14,8 +14,8 @@ use crate::support::{Refusal, refusal, until};
 use crate::talk::{Talk, hello};
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, stream:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, stream:
             a_hello_is_answered_with_all_that_a_worker_needs
             the_first_message_must_be_a_hello_and_a_second_one_is_refused
             leases_are_numbered_from_one_and_never_go_beyond_the_credit

@@ -8,8 +8,8 @@ use crate::stubs::{Stubs, failure, success, task, text};
 use crate::support::{Refusal, refusal};
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, tasks:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, tasks:
             tasks_are_listed_in_the_order_of_their_lives_each_once_by_page
             every_field_of_a_filter_selects
             tasks_that_move_on_while_pages_are_read_are_met_again

@@ -19,8 +19,8 @@ use crate::support::{InProcess, until};
 use crate::talk::Talk;
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, timeouts:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, timeouts:
             a_worker_is_told_to_stop_and_without_a_report_the_attempt_has_failed
             what_is_reported_in_the_grace_time_counts
             a_worker_of_single_calls_is_told_when_it_extends_also_after_a_restart

@@ -12,8 +12,8 @@ use crate::support::until::soon;
 use crate::support::{Refusal, refusal, until};
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, unary:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, unary:
             a_call_answers_one_task_unless_told_and_never_more_than_told
             a_call_without_a_session_makes_one_and_later_calls_go_on_with_it
             a_call_waits_for_the_first_task

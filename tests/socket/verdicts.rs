@@ -10,8 +10,8 @@ use crate::talk::Talk;
 use ReportVerdict::{Conflict, Duplicate, Recorded, Superseded};
 
 macro_rules! cases {
-    ($open:path) => {
-        crate::rooms::cases!($open, verdicts:
+    ($($of:tt)+) => {
+        crate::rooms::cases!($($of)+, verdicts:
             each_report_of_a_call_has_its_verdict_in_order
             each_report_of_a_stream_has_its_verdict
             the_same_report_again_is_a_duplicate_and_another_outcome_a_conflict

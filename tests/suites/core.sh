@@ -12,9 +12,9 @@ step "cargo clippy" cargo clippy --release --workspace --all-targets --locked --
 step "cargo doc" env RUSTDOCFLAGS="-D warnings" cargo doc --release --workspace --no-deps --locked
 step "cargo check, embedded alone" cargo check --release --locked --no-default-features --features embedded
 step "cargo check, full" cargo check --release --locked --features full
-step "cargo build" cargo build --release --locked
-# Among them the producer and the worker that the fault tests run as processes of their own.
-step "cargo build, examples" cargo build --release --workspace --locked --examples
+# Together with the examples, among them the producer and the worker that the fault tests run as processes of their own:
+# so the program has its dependencies as the tests have them, and neither is compiled a second time.
+step "cargo build" cargo build --release --workspace --locked --bins --examples
 
 # Fault suites kill processes and measure time, so each of their tests has the machine for itself.
 mapfile -t core_tests < <(cargo metadata --no-deps --format-version 1 --locked |

@@ -16,7 +16,7 @@ if need redis; then
         failed "interop" "Machinery's program could not be built: it takes go and its module proxy"
     fi
     # Alone: it kills by the progress of its workers, and a starved machine looks like a dead one.
-    rust_tests "the death of replicas, workers and Redis" cargo test --release --locked --no-fail-fast --test fault replicas:: -- --test-threads=1
+    rust_tests "the death of replicas, workers and Redis" cargo test --release --locked --no-fail-fast --test fault -- replicas:: failover:: --test-threads=1
 else
     failed "redis" "redis-server is not here, and installing it takes apt-get and root"
 fi

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lineshaft::backend::{Backend, Ended, EndedPage, EndedQuery, StateWrite, Watch, Written};
 use lineshaft::broker::{
-    Broker, Capabilities, Delivery, Depth, Find, Found, Inspect, NewTask, PendingPage, PendingQuery, Published, Recall,
-    Receipt, Settle, Want,
+    Broker, Capabilities, Delivery, Depth, Find, Found, Inspect, NewTask, PendingPage, PendingQuery, Pick, Published,
+    Recall, Receipt, Settle, Spot, Want, Wanted,
 };
 use lineshaft::clock::WallTime;
 use lineshaft::error::StoreError;
@@ -120,6 +120,10 @@ impl Broker for Faulty<dyn Broker> {
         self.room.capabilities()
     }
 
+    fn durability(&self) -> &'static str {
+        self.room.durability()
+    }
+
     async fn publish(&self, tasks: &[NewTask]) -> Vec<Result<Published, StoreError>> {
         write_each!(self, tasks, self.room.publish(tasks))
     }
@@ -156,6 +160,27 @@ impl Broker for Faulty<dyn Broker> {
 
     fn recall(&self) -> Option<&dyn Recall> {
         self.room.recall().map(|_| self as &dyn Recall)
+    }
+
+    fn pick(&self) -> Option<&dyn Pick> {
+        self.room.pick().map(|_| self as &dyn Pick)
+    }
+}
+
+#[async_trait]
+impl Pick for Faulty<dyn Broker> {
+    fn picks_delayed(&self) -> bool {
+        self.room.pick().is_some_and(Pick::picks_delayed)
+    }
+
+    async fn search(&self, wanted: Wanted<'_>, max: usize) -> Result<Vec<Spot>, StoreError> {
+        self.switch.read()?;
+        self.room.pick().ok_or_else(unavailable)?.search(wanted, max).await
+    }
+
+    async fn pick(&self, spots: &[Spot]) -> Result<Vec<Option<Delivery>>, StoreError> {
+        self.switch.read()?;
+        self.room.pick().ok_or_else(unavailable)?.pick(spots).await
     }
 }
 

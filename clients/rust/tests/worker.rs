@@ -313,7 +313,8 @@ async fn a_handler_that_blocks_the_runtime_does_not_stop_the_heartbeats() {
     let conversation = elsewhere.spawn(async move {
         let mut stream = server.stream().await;
         stream.hello().await;
-        stream.welcome_with(false, &[], 30, 10_000).await;
+        // Its server says nothing meanwhile, so leases are longer than the whole.
+        stream.welcome_timed(false, &[], [30, 60_000, 10_000]).await;
         stream.lease(vec![lease("a", "blocks", vec![])]).await;
         stream.until("accepted", |frame| matches!(frame, FromWorker::Accepted(_)).then_some(())).await;
         for _ in 0..10 {
@@ -499,7 +500,7 @@ async fn heartbeats_are_answered_and_progress_is_told() {
     let (_stopper, _worker) = run(builder);
     let mut stream = server.stream().await;
     stream.hello().await;
-    stream.welcome_with(false, &[], 50, 5_000).await;
+    stream.welcome_timed(false, &[], [50, 60_000, 5_000]).await;
     stream.lease(vec![lease("a", "tells", vec![])]).await;
     let progress = stream
         .until("progress", |frame| match frame {

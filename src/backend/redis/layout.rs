@@ -23,44 +23,43 @@ pub(super) struct Item {
     pub(super) text: bytes::Bytes,
     /// It is the first of its sending, and told whole.
     pub(super) begins: bool,
-    order: String,
+    /// When it is forgotten, if it is final.
+    pub(super) end_expires: Option<WallTime>,
     since: String,
     keep: String,
-    name_at: String,
-    created_at: String,
+    how: String,
 }
 
 impl Item {
     pub(super) fn new(write: &StateWrite, now: WallTime) -> Self {
-        let state = &write.state;
-        let Kept { text, name_at, created_at } = machinery::encode_kept(state, now.plus(write.keep));
+        let (state, expires) = (&write.state, now.plus(write.keep));
+        let Kept { text, name_at, created_at } = machinery::encode_kept(state, expires);
         let (tells_name, tells_created) = (!state.task_name.is_empty(), state.created_at != Timestamp::ZERO);
         // Lua counts from 1.
-        let place = |is_told: bool, at: usize| if is_told { 0 } else { at + 1 }.to_string();
+        let place = |is_told: bool, at: usize| if is_told { 0 } else { at + 1 };
+        let (name_at, created_at) = (place(tells_name, name_at), place(tells_created, created_at));
+        let keep = keep(write.keep);
         let order = state.order();
         let first = Order { generation: order.generation, attempt: 1, releases: 0, rank: 0 };
         Self {
             key: state.task_id.as_str().to_owned(),
             begins: state.status == Status::Pending && order == first && tells_name && tells_created,
-            order: machinery::order_text(order),
+            end_expires: state.status.is_final().then_some(expires),
             since: since(state.generation),
-            keep: keep(write.keep),
-            name_at: place(tells_name, name_at),
-            created_at: place(tells_created, created_at),
+            how: format!("{keep},{name_at},{created_at}"),
+            keep,
             text,
         }
     }
 
     /// What the script is told of it.
-    pub(super) fn args(&self) -> [&[u8]; 6] {
-        [
-            self.order.as_bytes(),
-            self.since.as_bytes(),
-            self.keep.as_bytes(),
-            &self.text,
-            self.name_at.as_bytes(),
-            self.created_at.as_bytes(),
-        ]
+    pub(super) fn args(&self) -> [&[u8]; 3] {
+        [self.how.as_bytes(), self.since.as_bytes(), &self.text]
+    }
+
+    /// How long it is kept, ms, and what is stored.
+    pub(super) fn value(&self) -> [&[u8]; 2] {
+        [self.keep.as_bytes(), &self.text]
     }
 
     /// The command that stores it where nothing is.
@@ -87,8 +86,13 @@ fn since(generation: u64) -> String {
 
 /// Reads what is stored; `None`: it has expired, though Redis still has it.
 pub(super) fn read(text: &[u8], now: WallTime) -> Result<Option<TaskState>, String> {
+    Ok(read_kept(text, now)?.map(|(state, _)| state))
+}
+
+/// As [`read`], and when it is forgotten: only of a state of ours.
+pub(super) fn read_kept(text: &[u8], now: WallTime) -> Result<Option<(TaskState, Option<WallTime>)>, String> {
     let (state, expires) = machinery::decode_kept(text).map_err(|error| error.to_string())?;
-    Ok(expires.is_none_or(|at| at > now).then_some(state))
+    Ok(expires.is_none_or(|at| at > now).then_some((state, expires)))
 }
 
 pub(super) fn corrupt(why: String) -> StoreError {

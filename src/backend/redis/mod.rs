@@ -2,7 +2,9 @@
 //!
 //! A state is one string under the id of its task, as Machinery writes it: `GetState` of a Go program reads ours, we read
 //! its. Ours are compared before they are replaced; Machinery's workers overwrite whatever is there.
+//! `{lineshaft}:ended` lists the ends that were stored here (`ended.rs`).
 
+mod ended;
 mod layout;
 mod watch;
 
@@ -11,7 +13,7 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use redis::{Pipeline, Value};
 
-use super::{StateWrite, Watch, Written};
+use super::{Ended, StateWrite, Watch, Written};
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::link::redis::{Access, Failure, Link, Script};
@@ -41,12 +43,19 @@ const BATCH_BYTES_MAX: usize = 256 << 10;
 pub struct Backend {
     link: Link,
     watched: Watched,
+    list_bytes_max: u64,
 }
 
 impl Backend {
     /// The states in the Redis of `link`.
     pub fn new(link: Link) -> Self {
-        Self { watched: Watched::new(link.clone()), link }
+        Self { watched: Watched::new(link.clone()), link, list_bytes_max: ended::LIST_BYTES_MAX }
+    }
+
+    /// With another bound on what the list of ended tasks takes of Redis, bytes. Default: 64 MiB, some 700,000 tasks that ended
+    /// one by one, or 1.5 million in batches.
+    pub fn with_list_bytes_max(self, bytes: u64) -> Self {
+        Self { list_bytes_max: bytes, ..self }
     }
 
     /// Stores states that begin a sending, where nothing is stored yet: which of them it did.
@@ -63,7 +72,11 @@ impl Backend {
     async fn compare(&self, items: &[&Item], now: WallTime) -> Result<Vec<Result<Written, StoreError>>, StoreError> {
         let keys: Vec<&str> = items.iter().map(|item| item.key.as_str()).collect();
         let now = format!("{:020}", now.0);
-        let answer = self.link.script(Access::Write, &WRITE, &keys, &args(items, &now)).await.map_err(told)?;
+        let answer = self
+            .link
+            .script(Access::Write, &WRITE, &keys, &args(items, &now, &ended::entry(items.iter().copied())))
+            .await
+            .map_err(told)?;
         written(answer, items)
     }
 
@@ -85,9 +98,11 @@ impl Backend {
             tasks[at].0.push(*item);
             tasks[at].1.push(i);
         }
+        // The list is in another slot.
+        let elsewhere = [Vec::new(), Vec::new()];
         let mut calls = Vec::with_capacity(tasks.len());
         for (states, _) in &tasks {
-            calls.push((states.iter().map(|item| item.key.as_bytes()).collect(), args(states, &now)));
+            calls.push((states.iter().map(|item| item.key.as_bytes()).collect(), args(states, &now, &elsewhere)));
         }
         let told_each = self.link.scripts(Access::Write, &WRITE, &calls).await.map_err(told)?;
         let mut answers = vec![Err(layout::corrupt("a state was passed over".to_owned())); items.len()];
@@ -97,6 +112,8 @@ impl Backend {
                 Err(error) => places.iter().for_each(|place| answers[*place] = Err(error.clone())),
             }
         }
+        let is_stored = |answer: &Result<Written, StoreError>| *answer == Ok(Written::Applied);
+        self.list(items.iter().zip(&answers).filter(|(_, answer)| is_stored(answer)).map(|(item, _)| *item)).await;
         Ok(answers)
     }
 
@@ -131,9 +148,10 @@ impl Backend {
     }
 }
 
-/// What the script is told of some states.
-fn args<'a>(items: &[&'a Item], now: &'a str) -> Vec<&'a [u8]> {
-    std::iter::once(now.as_bytes()).chain(items.iter().flat_map(|item| item.args())).collect()
+/// What the script is told of some states, and what it lists of them.
+fn args<'a>(items: &[&'a Item], now: &'a str, lists: &'a [Vec<u8>; 2]) -> Vec<&'a [u8]> {
+    let before = std::iter::once(now.as_bytes()).chain(lists.iter().map(Vec::as_slice));
+    before.chain(items.iter().flat_map(|item| item.args())).collect()
 }
 
 /// What the script answered for some states.
@@ -175,10 +193,20 @@ impl Told {
         self.0.set_new()
     }
 
+    /// How long it is kept, ms, and what is stored.
+    pub(crate) fn new_value(&self) -> [&[u8]; 2] {
+        self.0.value()
+    }
+
     /// What `body_after` reads.
-    pub(crate) fn args(&self) -> [&[u8]; 6] {
+    pub(crate) fn args(&self) -> [&[u8]; 3] {
         self.0.args()
     }
+}
+
+/// The two that list what of these states is an end, as `order.lua` is told.
+pub(crate) fn listing<'a>(states: impl Iterator<Item = &'a Told>) -> [Vec<u8>; 2] {
+    ended::entry(states.map(|told| &told.0))
 }
 
 fn told(failure: Failure) -> StoreError {
@@ -255,8 +283,13 @@ impl super::Backend for Backend {
         Ok(())
     }
 
-    async fn sweep(&self, _: WallTime) -> Result<usize, StoreError> {
-        Ok(0)
+    async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
+        // States expire by themselves.
+        self.sweep_list(now).await
+    }
+
+    fn ended(&self) -> Option<&dyn Ended> {
+        Some(self)
     }
 
     fn watch(&self) -> Option<&dyn Watch> {

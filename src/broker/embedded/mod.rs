@@ -287,7 +287,7 @@ impl Inspect for Broker {
                 Position::Ready(_) => None,
                 Position::Delayed(at, _) => Some(at),
             };
-            Some(Waiting { key: Some(seen.key), body: body?, available_at })
+            Some(Waiting { key: Some(seen.key), body: body?, available_at, place: None })
         };
         Ok(PendingPage { items: seen.into_iter().zip(bodies).filter_map(waiting).collect(), next })
     }

@@ -1,11 +1,17 @@
 //! How durable a Redis is by its own settings, and what to set if that is little.
+//!
+//! Looked at again whenever the connection was made anew, as another server may be behind it then, and at each
+//! sweep, as `CONFIG SET` tells nobody. A look is five commands.
+
+use std::sync::Arc;
 
 use redis::Value;
 
+use super::Inner;
 use crate::link::redis::{Access, Failure, Link};
 
 /// Settings that decide what outlives a crash; `None`: Redis does not let it be read.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Settings {
     appendonly: Option<String>,
     appendfsync: Option<String>,
@@ -16,14 +22,18 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    /// Asks Redis, in a cluster any node.
-    pub(super) async fn read(link: &Link) -> Self {
+    /// Asks Redis, in a cluster any node; `None`: it does not answer at present.
+    pub(super) async fn read(link: &Link) -> Option<Self> {
         let mut asked = redis::pipe();
         for name in ["appendonly", "appendfsync", "maxmemory-policy", "min-replicas-to-write"] {
             asked.cmd("CONFIG").arg("GET").arg(name);
         }
         asked.cmd("ROLE");
-        let mut answers = link.pipeline(Access::Read, &asked).await.unwrap_or_default().into_iter();
+        let answers = link.pipeline(Access::Read, &asked).await.ok()?;
+        if answers.iter().any(|answer| answer.as_ref().is_err_and(Failure::is_loading)) {
+            return None;
+        }
+        let mut answers = answers.into_iter();
         let setting = |answer: Option<Result<Value, Failure>>| -> Option<String> {
             let pair: Vec<String> = redis::from_redis_value(answer?.ok()?).ok()?;
             pair.into_iter().nth(1)
@@ -37,7 +47,7 @@ impl Settings {
             Value::Array(list) => Some(list.len()),
             _ => None,
         });
-        Self { appendonly, appendfsync, policy, min_replicas, replicas }
+        Some(Self { appendonly, appendfsync, policy, min_replicas, replicas })
     }
 
     /// What becomes of an acknowledged task, as a sentence.
@@ -80,6 +90,39 @@ impl Settings {
             );
         }
         warnings
+    }
+}
+
+/// Keeps what is known of them, for as long as the handle lives.
+pub(super) fn start_looking(inner: &Arc<Inner>) {
+    let inner = Arc::clone(inner);
+    tokio::spawn(async move {
+        loop {
+            let mut renewal = inner.link.renewal();
+            tokio::select! {
+                () = tokio::time::sleep(inner.options.sweep) => {}
+                () = renewal.happened() => {}
+                () = inner.closing.cancelled() => return,
+            }
+            if let Some(found) = Settings::read(&inner.link).await {
+                inner.put(found);
+            }
+        }
+    });
+}
+
+impl Inner {
+    /// These are the settings now: what is new and worse is warned about.
+    fn put(&self, found: Settings) {
+        let redis = self.link.address().shown();
+        let before = std::mem::replace(&mut *self.durability.lock(), found.clone());
+        if before.sentence() != found.sentence() {
+            tracing::info!(redis, before = before.sentence(), now = found.sentence(), "what Redis keeps has changed");
+        }
+        let told = before.warnings();
+        for warning in found.warnings().into_iter().filter(|warning| !told.contains(warning)) {
+            tracing::warn!(redis, "{warning}");
+        }
     }
 }
 

@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 use super::frame::{self, Frame, Later};
 use super::layout::LATER;
 use super::queue::Queue;
-use super::{BATCH_BYTES_MAX, Inner, bytes, read, told};
-use crate::broker::{Depth, Inspect, PendingPage, PendingQuery, Waiting};
+use super::{BATCH_BYTES_MAX, Inner, bytes, pick, read, told};
+use crate::broker::{Depth, Inspect, PendingPage, PendingQuery, Place, Waiting};
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::link::redis::Access;
@@ -183,7 +183,8 @@ impl<'a> Members<'a> {
 }
 
 impl Inner {
-    fn sets(&self) -> [&str; 2] {
+    /// What is delayed: Machinery's set, and ours.
+    pub(super) fn sets(&self) -> [&str; 2] {
         [&self.options.delayed_tasks_key, LATER]
     }
 
@@ -193,7 +194,8 @@ impl Inner {
         if set == 0 {
             let to = frame::routing_key(member).unwrap_or(self.options.default_queue.as_str());
             let at = WallTime(score as u64);
-            return (to == name).then(|| Waiting { key: None, body: member.clone(), available_at: Some(at) });
+            let place = self.delayed_place(pick::DELAYED, member);
+            return (to == name).then(|| Waiting { key: None, body: member.clone(), available_at: Some(at), place });
         }
         let later = Later::read(member)?;
         let Frame { key, body, .. } = later.frame;
@@ -201,6 +203,7 @@ impl Inner {
             key,
             body,
             available_at: Some(later.due),
+            place: self.delayed_place(pick::LATER, member),
         })
     }
 
@@ -226,11 +229,9 @@ impl Inner {
                 }
                 let position = Position::List { list, index, print: print(&value) };
                 let frame = Some(&value).filter(|_| list == 0).and_then(Frame::read);
-                let waiting = match frame {
-                    Some(Frame { key, body, .. }) => Waiting { key, body, available_at: None },
-                    None => Waiting { key: None, body: value, available_at: None },
-                };
-                filling.add(waiting, position);
+                let (key, body) = frame.map_or_else(|| (None, value.clone()), |frame| (frame.key, frame.body));
+                let place = Some(Place { part: pick::LISTS[list], depth: index, value });
+                filling.add(Waiting { key, body, available_at: None, place }, position);
                 index += 1;
             }
             if count < chunk {
@@ -255,7 +256,8 @@ impl Inner {
         Ok(0)
     }
 
-    async fn range(&self, key: &str, start: usize, count: usize) -> Result<Vec<Bytes>, StoreError> {
+    /// Values of a list.
+    pub(super) async fn range(&self, key: &str, start: usize, count: usize) -> Result<Vec<Bytes>, StoreError> {
         let mut command = redis::cmd("LRANGE");
         command.arg(key).arg(start).arg((start + count).saturating_sub(1));
         let values = self.link.command(Access::Read, &command).await.map_err(told)?;

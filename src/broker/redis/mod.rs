@@ -11,6 +11,7 @@ mod holdings;
 mod inspect;
 mod layout;
 mod moving;
+mod pick;
 pub(crate) mod publish;
 mod queue;
 mod ready;
@@ -31,7 +32,9 @@ use redis::Value;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::{Capabilities, Delivery, Holding, Inspect, NewTask, Published, Receipt, Settle, StaleAck, Support, Want};
+use super::{
+    Capabilities, Delivery, Holding, Inspect, NewTask, Pick, Published, Receipt, Settle, StaleAck, Support, Want,
+};
 use crate::clock::{Clock, WallTime};
 use crate::error::StoreError;
 use crate::link::redis::{Access, Failure, Link, Listener};
@@ -68,7 +71,7 @@ pub struct Options {
     pub beat: Duration,
     /// How long the beats of a replica stand still until it is taken for dead. More than two beats; default 10 s.
     pub dead_after: Duration,
-    /// Between two looks for what nobody else finds. Default 60 s.
+    /// Between two looks for what nobody else finds, and at how durable Redis is. Default 60 s.
     pub sweep: Duration,
 }
 
@@ -109,6 +112,8 @@ struct Inner {
     owed: settle::Owed,
     blocking: Semaphore,
     listener: Listener,
+    /// As they were found last.
+    durability: Mutex<durability::Settings>,
     /// The end of this handle.
     closing: CancellationToken,
 }
@@ -120,7 +125,7 @@ impl Broker {
     /// [`StoreError::Unavailable`]: Redis cannot be used.
     pub async fn open(link: Link, options: Options, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let replica = reaper::new_id();
-        let settings = durability::Settings::read(&link).await;
+        let settings = durability::Settings::read(&link).await.unwrap_or_default();
         for warning in settings.warnings() {
             tracing::warn!(redis = %link.address().shown(), "{warning}");
         }
@@ -135,13 +140,15 @@ impl Broker {
             blocking: Semaphore::new(options.blocking_connections_max),
             listener: Listener::start(link.clone(), vec![layout::WAKE.to_owned()], WAKES_KEPT),
             closing: CancellationToken::new(),
+            durability: Mutex::new(settings),
             link,
             options,
             clock,
         };
         inner.register(&replica).await?;
         let inner = Arc::new(inner);
-        for run in [reaper::start_beating, reaper::start_keeping, delayed::start, ready::start_hearing] {
+        let parts = [reaper::start_beating, reaper::start_keeping, delayed::start, ready::start_hearing];
+        for run in parts.into_iter().chain([durability::start_looking as fn(&_)]) {
             run(&inner);
         }
         Ok(Self { inner })
@@ -232,6 +239,10 @@ impl super::Broker for Broker {
         &self.inner.capabilities
     }
 
+    fn durability(&self) -> &'static str {
+        self.inner.durability.lock().sentence()
+    }
+
     async fn publish(&self, tasks: &[NewTask]) -> Vec<Result<Published, StoreError>> {
         self.inner.publish(tasks).await
     }
@@ -258,6 +269,10 @@ impl super::Broker for Broker {
     }
 
     fn inspect(&self) -> Option<&dyn Inspect> {
+        Some(&*self.inner)
+    }
+
+    fn pick(&self) -> Option<&dyn Pick> {
         Some(&*self.inner)
     }
 }

@@ -204,7 +204,7 @@ impl Inner {
     // Others hear of it from Redis.
     fn published(&self, kind: Kind<'_>) {
         match kind {
-            Kind::Due(queue) => self.queue(queue).tell(),
+            Kind::Due(queue) => self.queue(queue).feed(),
             Kind::Delayed | Kind::Later => self.delayed.notify_one(),
         }
     }

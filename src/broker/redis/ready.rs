@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::queue::Queue;
 use super::{Inner, told};
 use crate::error::StoreError;
-use crate::link::redis::{Access, Failure, Heard};
+use crate::link::redis::{Access, Failure, Heard, Renewal};
 use crate::task::QueueName;
 
 /// How long Redis waits before it answers that nothing came, seconds.
@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A connection to wait on, and the right to have it.
-type Place<'a> = (SemaphorePermit<'a>, MultiplexedConnection);
+type Place<'a> = (SemaphorePermit<'a>, MultiplexedConnection, Renewal);
 
 /// Resolves when a take may find something.
 pub(super) async fn ready(inner: &Arc<Inner>, name: &QueueName) -> Result<(), StoreError> {
@@ -39,8 +39,15 @@ pub(super) async fn ready(inner: &Arc<Inner>, name: &QueueName) -> Result<(), St
     let _waiting = queue.enter();
     // Before the look, so that what comes between the look and the waiting is noticed.
     let mut told = queue.told.subscribe();
-    if queue.has_more.swap(false, Ordering::Relaxed) || inner.has_any(&queue).await? {
+    if queue.has_more.swap(false, Ordering::Relaxed) {
         return Ok(());
+    }
+    if !queue.is_known_empty() {
+        let before = *told.borrow_and_update();
+        if inner.has_any(&queue).await? {
+            return Ok(());
+        }
+        queue.found_empty(before);
     }
     queue.wanted.notify_one();
     watch(inner, &queue);
@@ -61,6 +68,14 @@ fn watch(inner: &Arc<Inner>, queue: &Arc<Queue>) {
             let mut place = None;
             loop {
                 while timeout(IDLE, queue.wanted.notified()).await.is_ok() {
+                    // While tasks come from here, many in a moment, a wake-up for each would only say so once more.
+                    loop {
+                        let pause = queue.is_fed_for();
+                        if pause.is_zero() {
+                            break;
+                        }
+                        sleep(pause).await;
+                    }
                     inner.wait_at_redis(&queue, &mut place).await;
                 }
                 // Nobody waits on it.
@@ -153,14 +168,22 @@ impl Inner {
         let mut own = match place.take() {
             Some(own) => own,
             None => match self.blocking.try_acquire() {
-                Ok(permit) => (permit, self.link.own(keys.queue.as_str().as_bytes()).await?),
+                Ok(permit) => {
+                    let (connection, renewal) = self.link.own(keys.queue.as_str().as_bytes()).await?;
+                    (permit, connection, renewal)
+                }
                 Err(_) => return self.polled(queue).await,
             },
         };
         let mut command = redis::cmd("BLMOVE");
         command.arg(keys.queue.as_str()).arg(&keys.inbox).arg("LEFT").arg("RIGHT").arg(WAKE_SECONDS);
         loop {
-            match timeout(ANSWER_MAX, own.1.send_packed_command(&command)).await {
+            let answer = tokio::select! {
+                answer = timeout(ANSWER_MAX, own.1.send_packed_command(&command)) => answer,
+                // Another server may be the master: this one would let us wait for long.
+                () = own.2.happened() => return Err(Failure::silent(Access::Write, "the connections were made anew")),
+            };
+            match answer {
                 Ok(Ok(answer)) => match answer.extract_error() {
                     Ok(Value::Nil) => {}
                     Ok(_) => {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::frame::Frame;
 use super::holdings::Held;
+use super::queue::Queue;
 use super::{BATCH_BYTES_MAX, BATCH_MAX, Inner, NAME, bytes, read, told, unexpected};
 use crate::broker::{Delivery, Want};
 use crate::error::StoreError;
@@ -15,17 +16,23 @@ use crate::task::MessageKey;
 static TAKE: Script = Script::new(include_str!("scripts/take.lua"));
 
 impl Inner {
-    /// Takes what is there. Dropped half-way, or without an answer, what was taken is found and goes back.
-    pub(super) async fn take(&self, want: &Want<'_>) -> Result<Vec<Delivery>, StoreError> {
-        self.living().await?;
-        let queue = self.queue(want.queue);
+    /// Tells Redis the name of a queue, unless it knows: what is held of it is found by that.
+    pub(super) async fn name(&self, queue: &Queue) -> Result<(), StoreError> {
         if !queue.is_named.load(Ordering::Relaxed) {
-            let (naming, names) = self.naming(std::iter::once(want.queue));
+            let (naming, names) = self.naming(std::iter::once(&queue.keys.queue));
             for answer in self.link.pipeline(Access::Write, &naming).await.map_err(told)? {
                 answer.map_err(told)?;
             }
             self.named(&names);
         }
+        Ok(())
+    }
+
+    /// Takes what is there. Dropped half-way, or without an answer, what was taken is found and goes back.
+    pub(super) async fn take(&self, want: &Want<'_>) -> Result<Vec<Delivery>, StoreError> {
+        self.living().await?;
+        let queue = self.queue(want.queue);
+        self.name(&queue).await?;
         let most = want.max.get().min(BATCH_MAX);
         let limit = want.body_bytes_max.clamp(1, BATCH_BYTES_MAX);
         let flight = self.holdings.take(want.queue, most as u64);
@@ -64,7 +71,8 @@ impl Inner {
     }
 }
 
-fn delivery(held: &Held, value: Bytes) -> Delivery {
+/// What is given out of a value that is held.
+pub(super) fn delivery(held: &Held, value: Bytes) -> Delivery {
     let receipt = held.receipt();
     // What only looks like a frame is a body, which `service` sets aside.
     if let Some(frame) = Some(held.is_frame).filter(|is| *is).and_then(|_| Frame::read(&value)) {

@@ -30,7 +30,7 @@ pub(super) async fn send(fused: &Fused, items: &[Claim], now: WallTime) -> Resul
         return Ok(false);
     }
     let states: Vec<Told> = items.iter().map(|claim| Told::new(&claim.sending.state, now)).collect();
-    let heads: Vec<[Vec<u8>; 3]> = items.iter().flat_map(claims::published_at_once).collect();
+    let heads: Vec<[Vec<u8>; 2]> = items.iter().flat_map(claims::published_at_once).collect();
     let mut seen: HashSet<&[u8]> = HashSet::new();
     let keys: HashSet<&str> = states.iter().map(Told::key).collect();
     let is_plain = heads.iter().all(|[name, ..]| seen.insert(name)) && keys.len() == items.len();
@@ -44,12 +44,12 @@ pub(super) async fn send(fused: &Fused, items: &[Claim], now: WallTime) -> Resul
 
     let mut args: Vec<Cow<'_, [u8]>> = vec![number(heads.len())];
     args.extend(heads.iter().flatten().map(|part| Cow::Borrowed(&part[..])));
-    let typed: Vec<[Cow<'_, [u8]>; 2]> = publishing.iter().filter_map(typed).collect();
+    let limiting = (!lifetimes.is_empty()).then(|| fused.ledger.limiting(&lifetimes));
+    let typed: Vec<[Cow<'_, [u8]>; 2]> = limiting.iter().chain(&publishing).filter_map(typed).collect();
     args.push(number(typed.len()));
     args.extend(typed.into_iter().flatten());
-    let limiting = (!lifetimes.is_empty()).then(|| fused.ledger.limiting(&lifetimes));
-    let storing: Vec<Cmd> = states.iter().map(Told::set_new).collect();
-    for command in limiting.iter().chain(&storing).chain(&publishing) {
+    args.extend(states.iter().flat_map(Told::new_value).map(Cow::Borrowed));
+    for command in limiting.iter().chain(&publishing) {
         let parts: Vec<&[u8]> = parts(command).collect();
         args.push(number(parts.len()));
         args.extend(parts.into_iter().map(Cow::Borrowed));
@@ -68,7 +68,7 @@ pub(super) async fn send(fused: &Fused, items: &[Claim], now: WallTime) -> Resul
     Ok(true)
 }
 
-/// The key of a command that publishes, and the type that it has to have.
+/// The key of a command that writes, and the type that it has to have.
 fn typed(command: &Cmd) -> Option<[Cow<'_, [u8]>; 2]> {
     let mut parts = parts(command);
     let kind: &[u8] = match parts.next()? {

@@ -6,8 +6,8 @@
 mod claimed;
 mod send;
 mod settle;
+mod stepwise;
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ use crate::clock::{Clock, WallTime};
 use crate::error::StoreError;
 use crate::ledger::claim::{Claim, Claimed, Claims as _, Sending};
 use crate::ledger::redis::Ledger;
-use crate::ledger::{Decision, Ledger as _, Standing, Verdict};
+use crate::ledger::{Decision, Ledger as _, Verdict};
 use crate::link::redis::Link;
 
 const NAME: &str = "redis";
@@ -44,16 +44,6 @@ impl Fused {
     ) -> Self {
         Self { link, broker, ledger, backend, clock }
     }
-
-    /// Sends what was claimed and marks it published.
-    async fn send_all(&self, claims: &[&Claim], sendings: &[Sending], now: WallTime) -> Result<(), StoreError> {
-        for answer in send::send(self, sendings, now).await {
-            answer?;
-        }
-        let marks: Vec<_> =
-            claims.iter().zip(sendings).map(|(claim, sending)| (claim.names(), sending.message.key.clone())).collect();
-        self.ledger.published(&marks).await
-    }
 }
 
 #[async_trait]
@@ -71,45 +61,7 @@ impl super::Fused for Fused {
             return Ok(vec![Claimed::New; claims.len()]);
         }
         let mut answers = self.ledger.claim(claims).await?;
-        // Claimed by this call or, before, by one that was cut short: the rest is repeated by whoever finds it so.
-        let mut seen = HashSet::new();
-        let (mut open, mut found) = (Vec::new(), Vec::new());
-        for (claim, answer) in claims.iter().zip(&mut answers) {
-            let sending = match answer {
-                Claimed::New => claim.sending.clone(),
-                Claimed::Again(sending) => {
-                    let sending = (**sending).clone();
-                    *answer = Claimed::Sent(sending.message.task.clone());
-                    found.push(sending.message.key.clone());
-                    sending
-                }
-                Claimed::Sent(_) | Claimed::Held(_) | Claimed::Reused => continue,
-            };
-            if seen.insert(sending.message.key.clone()) {
-                open.push((claim, sending));
-            }
-        }
-        let unknown = |error: StoreError| StoreError::OutcomeUnknown { store: NAME, why: error.to_string() };
-        if !found.is_empty() {
-            // What was found may be decided, and its state forgotten: writing it would bring the task back.
-            let standing = self.ledger.standing(&found).await.map_err(unknown)?;
-            let decided: HashSet<_> = found
-                .into_iter()
-                .zip(standing)
-                .filter(|(_, is)| *is == Standing::Decided)
-                .map(|(key, _)| key)
-                .collect();
-            let is_over = |(_, sending): &(&Claim, Sending)| decided.contains(&sending.message.key);
-            let marks: Vec<_> = (open.iter().filter(|item| is_over(item)))
-                .map(|(claim, sending)| (claim.names(), sending.message.key.clone()))
-                .collect();
-            self.ledger.published(&marks).await.map_err(unknown)?;
-            open.retain(|item| !is_over(item));
-        }
-        if !open.is_empty() {
-            let (claims, sendings): (Vec<_>, Vec<_>) = open.into_iter().unzip();
-            self.send_all(&claims, &sendings, now).await.map_err(unknown)?;
-        }
+        stepwise::send(self, claims, &mut answers, now).await;
         Ok(answers)
     }
 

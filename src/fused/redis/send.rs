@@ -17,6 +17,26 @@ use super::{Fused, NAME};
 /// Sends, one answer each. A state in whose place something stands already is compared by a second call, behind the message:
 /// it is as good then, since states have an order.
 pub(super) async fn send(fused: &Fused, items: &[Sending], now: WallTime) -> Vec<Result<(), StoreError>> {
+    let attempt = attempt(fused, items, now).await;
+    attempt.take_back(fused, items, |_| true).await;
+    attempt.sent
+}
+
+/// What became of a send.
+pub(super) struct Attempt {
+    /// One answer each.
+    pub(super) sent: Vec<Result<(), StoreError>>,
+    /// Those whose states it wrote first.
+    stored: HashSet<usize>,
+    /// The transaction was carried out, whatever the server said to each of its commands.
+    is_carried_out: bool,
+}
+
+/// Sends, and leaves what was written of messages that the server refused.
+pub(super) async fn attempt(fused: &Fused, items: &[Sending], now: WallTime) -> Attempt {
+    if items.is_empty() {
+        return Attempt { sent: Vec::new(), stored: HashSet::new(), is_carried_out: false };
+    }
     let lifetimes: Vec<_> = items.iter().filter_map(Sending::lifetime).collect();
     let states: Vec<Told> = items.iter().map(|sending| Told::new(&sending.state, now)).collect();
     let tasks: Vec<NewTask> = items.iter().map(|sending| sending.message.clone()).collect();
@@ -38,7 +58,10 @@ pub(super) async fn send(fused: &Fused, items: &[Sending], now: WallTime) -> Vec
     });
     let mut answers = match fused.link.together(&mut commands).await {
         Ok(answers) => answers,
-        Err(failure) => return vec![Err(failure.told_by(NAME)); items.len()],
+        Err(failure) => {
+            let sent = vec![Err(failure.told_by(NAME)); items.len()];
+            return Attempt { sent, stored: HashSet::new(), is_carried_out: false };
+        }
     };
     let of_messages = answers.split_off((answers.len()).min(usize::from(!lifetimes.is_empty()) + fresh.len()));
     let of_states = answers.split_off(usize::from(!lifetimes.is_empty()));
@@ -51,7 +74,6 @@ pub(super) async fn send(fused: &Fused, items: &[Sending], now: WallTime) -> Vec
 
     let stored: HashSet<usize> =
         fresh.into_iter().zip(of_states).filter(|(_, answer)| *answer == Ok(Value::Okay)).map(|(i, _)| i).collect();
-    take_back(fused, items, &stored, &sent).await;
     // Messages of which it is not known that their lifetimes are kept.
     if let Some(Err(failure)) = answers.pop() {
         let unknown = StoreError::OutcomeUnknown { store: NAME, why: failure.why };
@@ -68,25 +90,33 @@ pub(super) async fn send(fused: &Fused, items: &[Sending], now: WallTime) -> Vec
             }
         }
     }
-    sent
+    Attempt { sent, stored, is_carried_out: true }
 }
 
-/// Takes back what was written of messages that the server refused.
-async fn take_back(fused: &Fused, items: &[Sending], stored: &HashSet<usize>, sent: &[Result<(), StoreError>]) {
-    let refused = || items.iter().enumerate().filter(|(i, _)| sent[*i].is_err());
-    let states: Vec<_> = refused()
-        .filter(|(i, _)| stored.contains(i))
-        .map(|(_, item)| (item.state.state.task_id.clone(), item.state.state.order()))
-        .collect();
-    if !states.is_empty()
-        && let Err(error) = fused.backend.retract(&states).await
-    {
-        tracing::warn!(%error, tasks = states.len(), "states of tasks that were not sent stay PENDING");
-    }
-    let lifetimes: Vec<_> = refused().filter_map(|(_, item)| item.lifetime()).collect();
-    if !lifetimes.is_empty()
-        && let Err(error) = fused.ledger.forget(&lifetimes).await
-    {
-        tracing::warn!(%error, tasks = lifetimes.len(), "lifetimes of tasks that were not sent are dropped later");
+impl Attempt {
+    /// Takes back what was written of messages that the server refused, of those that `may` be.
+    pub(super) async fn take_back(&self, fused: &Fused, items: &[Sending], may: impl Fn(&Sending) -> bool) {
+        if !self.is_carried_out {
+            return;
+        }
+        let is_refused = |i: usize, item: &Sending| {
+            self.sent[i].as_ref().is_err_and(|error| !matches!(error, StoreError::OutcomeUnknown { .. })) && may(item)
+        };
+        let refused = || items.iter().enumerate().filter(|(i, item)| is_refused(*i, item));
+        let states: Vec<_> = refused()
+            .filter(|(i, _)| self.stored.contains(i))
+            .map(|(_, item)| (item.state.state.task_id.clone(), item.state.state.order()))
+            .collect();
+        if !states.is_empty()
+            && let Err(error) = fused.backend.retract(&states).await
+        {
+            tracing::warn!(%error, tasks = states.len(), "states of tasks that were not sent stay PENDING");
+        }
+        let lifetimes: Vec<_> = refused().filter_map(|(_, item)| item.lifetime()).collect();
+        if !lifetimes.is_empty()
+            && let Err(error) = fused.ledger.forget(&lifetimes).await
+        {
+            tracing::warn!(%error, tasks = lifetimes.len(), "lifetimes of tasks that were not sent are dropped later");
+        }
     }
 }

@@ -17,6 +17,7 @@ use crate::link::redis::{Access, Link, Script};
 use super::NAME;
 
 static SETTLE: Script = Script::new(concat!(
+    "local stride = 2\n",
     backend::order!(),
     decisions::judge!(),
     include_str!("scripts/settle.lua"),
@@ -70,11 +71,12 @@ pub(super) async fn settle(
     let keys: Vec<&str> = std::iter::once(RECORDS).chain(states.iter().map(|(_, state)| state.key())).collect();
     let mut args = decisions::args(told);
     args.push(format!("{:020}", now.0).into_bytes().into());
+    args.extend(backend::listing(states.iter().map(|(_, state)| state)).map(Cow::Owned));
+    let is_each = states.len() == told.len() && states.iter().enumerate().all(|(i, (decision, _))| *decision == i + 1);
+    let of: Vec<String> = states.iter().filter(|_| !is_each).map(|(decision, _)| decision.to_string()).collect();
+    args.push(Cow::Owned(of.join(",").into_bytes()));
     args.push(number(states.len()));
-    for (decision, state) in states {
-        args.push(number(*decision));
-        args.extend(state.args().map(Cow::Borrowed));
-    }
+    args.extend(states.iter().flat_map(|(_, state)| state.args()).map(Cow::Borrowed));
     for name in &names {
         args.extend([number(0), text("SADD"), text(queues), text(""), text(name.as_str())]);
     }

@@ -86,17 +86,15 @@ fn read(name: &str, head: &Bytes, open: Option<Bytes>) -> Result<Held, StoreErro
     ClaimRecord { lapses_at, open, ..record }.try_into().map_err(unreadable)
 }
 
-/// What a script is told of a claim whose message is published in the same step: for each name the name, the head, and when
-/// it lapses.
-pub(crate) fn published_at_once(claim: &Claim) -> Vec<[Vec<u8>; 3]> {
+/// What a script is told of a claim whose message is published in the same step: for each name the name and the head.
+pub(crate) fn published_at_once(claim: &Claim) -> Vec<[Vec<u8>; 2]> {
     let (_, writes) = claim.judge(None, None, Step::Publish);
     let told = |(name, held): &(ClaimName, Held)| {
         let mut args = Vec::with_capacity(4);
         push_args(&mut args, name, held);
         let mut args = args.into_iter().map(Arg::into_owned);
         let mut next = || args.next().unwrap_or_default();
-        let (name, head, _open, lapses_at) = (next(), next(), next(), next());
-        [name, head, lapses_at]
+        [next(), next()]
     };
     writes.iter().map(told).collect()
 }

@@ -33,29 +33,29 @@ pub(crate) use {judge, record};
 #[derive(Debug)]
 pub(crate) struct Told<'a> {
     pub(crate) decision: &'a Decision,
-    rest: Vec<u8>,
+    effects: Option<Vec<u8>>,
     dead: Option<Vec<u8>>,
 }
 
 impl<'a> Told<'a> {
     /// Its effects are to be done.
     pub(super) fn undone(decision: &'a Decision) -> Self {
-        Self::new(decision, attempt::effects_blob(&decision.effects))
+        Self::new(decision, Some(attempt::effects_blob(&decision.effects)))
     }
 
-    /// Its effects are done with it: it is told when it is forgotten.
+    /// Its effects are done with it.
     pub(crate) fn done(decision: &'a Decision) -> Self {
-        Self::new(decision, layout::micros_up(decision.at.plus(decision.keep)).to_string().into_bytes())
+        Self::new(decision, None)
     }
 
-    fn new(decision: &'a Decision, rest: Vec<u8>) -> Self {
+    fn new(decision: &'a Decision, effects: Option<Vec<u8>>) -> Self {
         let dead = decision.dead.as_ref().map(|dead| DeadRecord::from(dead).encode_to_vec());
-        Self { decision, rest, dead }
+        Self { decision, effects, dead }
     }
 
     /// What a script has to read of it.
     pub(crate) fn bytes(&self) -> usize {
-        self.rest.len() + self.dead.as_ref().map_or(0, Vec::len)
+        self.effects.as_ref().map_or(0, Vec::len) + self.dead.as_ref().map_or(0, Vec::len)
     }
 }
 
@@ -65,10 +65,10 @@ pub(crate) fn args<'a>(told: &'a [Told<'a>]) -> Vec<Cow<'a, [u8]>> {
     let lifetimes = |decision: &Decision| decision.begins.len() + usize::from(decision.ends.is_some());
     let lifetimes: usize = told.iter().map(|told| lifetimes(told.decision)).sum();
     let mut args: Vec<Arg<'a>> = vec![layout::number(told.len()), layout::number(dead), layout::number(lifetimes)];
-    for Told { decision, rest, .. } in told {
+    for Told { decision, effects, .. } in told {
         args.push(layout::text(decision.lease.message.as_str()));
         args.push(attempt::decided(decision).into());
-        args.push(rest.as_slice().into());
+        args.extend(effects.as_ref().map(|effects| Arg::from(effects.as_slice())));
     }
     for (at, Told { decision, dead, .. }) in told.iter().enumerate() {
         if let (Some(dead), Some(record)) = (&decision.dead, dead) {

@@ -15,8 +15,12 @@ use super::leases;
 use super::store::{self, Pieces, Store};
 
 static RELEASE: Script = Script::new(include_str!("scripts/release.lua"));
-static DECIDE: Script =
-    Script::new(concat!(decisions::judge!(), include_str!("scripts/decide.lua"), decisions::record!()));
+static DECIDE: Script = Script::new(concat!(
+    "local stride = 3\n",
+    decisions::judge!(),
+    include_str!("scripts/decide.lua"),
+    decisions::record!()
+));
 static DONE: Script = Script::new(include_str!("scripts/done.lua"));
 static FORGET: Script = Script::new(include_str!("scripts/forget.lua"));
 

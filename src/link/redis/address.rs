@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use redis::RedisConnectionInfo;
+
+use super::tls::Tls;
+
 /// Where a Redis is, and how to log in.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
@@ -40,6 +44,37 @@ pub struct Options {
     pub is_cluster: bool,
     /// The servers are sentinels, which know the master of this name.
     pub master_name: Option<String>,
+    /// How to log in at sentinels. Default: without, as Machinery does.
+    pub sentinel: Login,
+    /// What TLS goes by, for `rediss://`.
+    pub tls: Tls,
+}
+
+/// A user and a password. Never printed.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Login {
+    /// A user other than the default one.
+    pub user: Option<String>,
+    /// The password. Without one nobody logs in.
+    pub password: Option<String>,
+}
+
+impl Login {
+    pub(super) fn put_in(&self, mut login: RedisConnectionInfo) -> RedisConnectionInfo {
+        if let Some(user) = &self.user {
+            login = login.set_username(user);
+        }
+        if let Some(password) = &self.password {
+            login = login.set_password(password);
+        }
+        login
+    }
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.password.is_some() { "Login(..)" } else { "Login(none)" })
+    }
 }
 
 impl Default for Options {
@@ -50,6 +85,8 @@ impl Default for Options {
             client_name: "lineshaft".to_owned(),
             is_cluster: false,
             master_name: None,
+            sentinel: Login::default(),
+            tls: Tls::default(),
         }
     }
 }

@@ -5,18 +5,21 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::aio::MultiplexedConnection;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, Pipeline, ProtocolVersion,
-    RedisConnectionInfo, RedisError, RedisFuture, Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
+    RedisConnectionInfo, RedisError,
 };
 use tokio::sync::watch;
 
-use super::address::{Address, Options, Server};
+use super::address::{Address, Login, Options, Server};
 use super::call::Access;
 use super::cluster::Cluster;
 use super::failure::Failure;
+use super::own::Renewal;
 use super::sentinel::{self, Master};
+use super::tls::told;
+use super::wire::Wire;
 
 /// Pauses between attempts to connect: the first, and what it grows to.
 const RECONNECT: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
@@ -63,56 +66,6 @@ pub(super) struct Shared {
     pub(super) connection: Wire,
 }
 
-/// What commands are sent over.
-#[derive(Clone)]
-pub(super) enum Wire {
-    /// To one server.
-    One(MultiplexedConnection),
-    /// To the nodes of a cluster; answers are waited for as long as is said.
-    Cluster(Arc<Cluster>, Duration),
-}
-
-impl Wire {
-    /// Runs commands, each for itself: an answer for each.
-    pub(super) async fn each(&mut self, commands: &Pipeline) -> Result<Vec<Result<Value, RedisError>>, RedisError> {
-        match self {
-            Self::One(connection) => {
-                let values = connection.req_packed_commands(commands, 0, commands.len()).await?;
-                Ok(values.into_iter().map(Value::extract_error).collect())
-            }
-            Self::Cluster(cluster, limit) => Ok(cluster.each(commands, *limit).await),
-        }
-    }
-}
-
-impl ConnectionLike for Wire {
-    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Self::One(connection) => connection.req_packed_command(cmd),
-            Self::Cluster(cluster, limit) => Box::pin(cluster.one(cmd, *limit)),
-        }
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::One(connection) => connection.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(cluster, limit) => Box::pin(cluster.at_once(pipeline, offset, count, *limit)),
-        }
-    }
-
-    fn get_db(&self) -> i64 {
-        match self {
-            Self::One(connection) => connection.get_db(),
-            Self::Cluster(..) => 0,
-        }
-    }
-}
-
 impl std::fmt::Debug for Link {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Link({:?})", self.inner.address)
@@ -146,6 +99,9 @@ impl Link {
                     tokio::time::sleep(LOADING_PAUSE).await;
                 }
                 Err(failure) if failure.is_loading() => return Err(failure),
+                Err(failure) if failure.wants_password() => {
+                    return Err(Failure::unreachable("it asks for a password, and the URL has none"));
+                }
                 // Whatever else is wrong is told by what is asked of it next.
                 _ => return Ok(()),
             }
@@ -205,28 +161,21 @@ impl Link {
         }
     }
 
-    /// A connection of one's own to the server that has `key`, for what blocks. Answers are not bounded in time.
-    ///
-    /// # Errors
-    /// [`Failure`].
-    pub async fn own(&self, key: &[u8]) -> Result<MultiplexedConnection, Failure> {
-        if let Some(cluster) = self.cluster() {
-            return Box::pin(cluster.node_of(key)?.link.own(key)).await;
-        }
-        self.inner.reach(ProtocolVersion::RESP2, AsyncConnectionConfig::new().set_response_timeout(None)).await
+    /// Tells when the shared connection was made anew from now on. In a cluster, whose nodes are connected to one by one,
+    /// never.
+    pub fn renewal(&self) -> Renewal {
+        Renewal::after(self.inner.number.load(Ordering::Relaxed), self.inner.current.subscribe())
     }
 
-    /// A connection of one's own that is told things: `config` says where they go. In a cluster to any node: channels
-    /// are heard on all of them.
-    ///
-    /// # Errors
-    /// [`Failure`].
-    pub(super) async fn listening(&self, config: AsyncConnectionConfig) -> Result<MultiplexedConnection, Failure> {
-        if let Some(cluster) = self.cluster() {
-            let node = cluster.node(None).ok_or_else(|| Failure::unreachable("no node of the cluster is known"))?;
-            return Box::pin(node.link.listening(config)).await;
-        }
-        self.inner.reach(ProtocolVersion::RESP3, config).await
+    /// A connection beside the shared one, to the same server.
+    pub(super) async fn beside(
+        &self,
+        protocol: ProtocolVersion,
+        config: AsyncConnectionConfig,
+    ) -> Result<(MultiplexedConnection, Renewal), Failure> {
+        // Counted before: what is made anew meanwhile may lead elsewhere.
+        let renewal = self.renewal();
+        Ok((self.inner.reach(protocol, config).await?, renewal))
     }
 
     /// The shared connection; one that is being made is waited for a moment.
@@ -271,14 +220,14 @@ impl Inner {
     ) -> Result<MultiplexedConnection, Failure> {
         let Some(name) = &self.options.master_name else {
             let server = self.address.servers.first().ok_or_else(|| Failure::unreachable("no server is named"))?;
-            return self.dial(&self.client(server, self.login(protocol))?, config).await;
+            return self.dial(&self.client(server, self.login(protocol)).await?, config).await;
         };
         let server = match self.master.known() {
             Some(server) => server,
             None => self.ask(name).await?,
         };
         let reached = async {
-            let mut connection = self.dial(&self.client(&server, self.login(protocol))?, config).await?;
+            let mut connection = self.dial(&self.client(&server, self.login(protocol)).await?, config).await?;
             let asked = tokio::time::timeout(self.options.connect_max, sentinel::is_master(&mut connection)).await;
             asked.map_err(|_| Failure::unreachable("the master does not answer"))??;
             Ok(connection)
@@ -298,8 +247,8 @@ impl Inner {
         let mut last = Failure::unreachable("no sentinel is named");
         for number in self.master.order(sentinels.len()) {
             let asked = async {
-                let login = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP2);
-                let client = self.client(&sentinels[number], login)?;
+                let login = self.options.sentinel.put_in(RedisConnectionInfo::default());
+                let client = self.client(&sentinels[number], login.set_protocol(ProtocolVersion::RESP2)).await?;
                 sentinel::ask(&mut self.dial(&client, AsyncConnectionConfig::new()).await?, name).await
             };
             let answer = tokio::time::timeout(share, asked).await;
@@ -314,35 +263,26 @@ impl Inner {
         Err(Failure::unreachable(format!("no sentinel names the master {name}; the last one asked: {}", last.why)))
     }
 
-    fn client(&self, server: &Server, login: RedisConnectionInfo) -> Result<Client, Failure> {
-        let info = self.info(server, login).map_err(|error| Failure::unreachable(error.to_string()))?;
-        Client::open(info).map_err(|error| Failure::unreachable(error.to_string()))
-    }
-
-    fn info(&self, server: &Server, login: RedisConnectionInfo) -> Result<ConnectionInfo, RedisError> {
+    async fn client(&self, server: &Server, login: RedisConnectionInfo) -> Result<Client, Failure> {
+        let unreachable = |error: RedisError| Failure::unreachable(error.to_string());
         let addr = match server {
             Server::Unix(path) => ConnectionAddr::Unix(path.clone()),
             Server::Tcp(host, port) if self.address.tls => {
-                // An error says that it was done before.
-                drop(rustls::crypto::ring::default_provider().install_default());
                 ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
             }
             Server::Tcp(host, port) => ConnectionAddr::Tcp(host.clone(), *port),
         };
-        Ok(addr.into_connection_info()?.set_redis_settings(login))
+        let is_tls = matches!(addr, ConnectionAddr::TcpTls { .. });
+        let info: ConnectionInfo = addr.into_connection_info().map_err(unreachable)?.set_redis_settings(login);
+        if is_tls { self.options.tls.client(info).await } else { Client::open(info).map_err(unreachable) }
     }
 
-    /// How to log in at the server itself. Sentinels are asked without: Machinery's URL has the master's password.
+    /// How to log in at the server itself: the password of Machinery's URL is the master's, sentinels have their own.
     fn login(&self, protocol: ProtocolVersion) -> RedisConnectionInfo {
         let mut login = RedisConnectionInfo::default().set_db(self.address.database).set_protocol(protocol);
         login = login.set_lib_name(&self.options.client_name, env!("CARGO_PKG_VERSION"));
-        if let Some(user) = &self.address.user {
-            login = login.set_username(user);
-        }
-        if let Some(password) = &self.address.password {
-            login = login.set_password(password);
-        }
-        login
+        let (user, password) = (self.address.user.clone(), self.address.password.clone());
+        Login { user, password }.put_in(login)
     }
 
     async fn dial(&self, client: &Client, config: AsyncConnectionConfig) -> Result<MultiplexedConnection, Failure> {
@@ -351,7 +291,7 @@ impl Inner {
         // Our own limit as well: a name that does not resolve in time is not covered by the other.
         match tokio::time::timeout(self.options.connect_max * 2, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(Failure::unreachable(error.to_string())),
+            Ok(Err(error)) => Err(Failure::unreachable(told(client, &error))),
             Err(_) => Err(Failure::unreachable(format!("no connection within {:?}", self.options.connect_max * 2))),
         }
     }

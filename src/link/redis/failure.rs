@@ -85,8 +85,13 @@ impl Failure {
     }
 
     /// The server has just started and reads its data: it will answer.
-    pub(super) fn is_loading(&self) -> bool {
+    pub fn is_loading(&self) -> bool {
         self.written == Written::Nothing && self.why.starts_with("LOADING")
+    }
+
+    /// The server answers nobody without a password.
+    pub(super) fn wants_password(&self) -> bool {
+        self.written == Written::Nothing && self.why.starts_with("NOAUTH")
     }
 
     /// In the words of the room `store`.

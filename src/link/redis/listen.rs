@@ -54,13 +54,17 @@ async fn run(link: Link, channels: Vec<String>, tell: broadcast::Sender<Heard>) 
     loop {
         let (push, mut pushed) = tokio::sync::mpsc::unbounded_channel::<PushInfo>();
         let config = AsyncConnectionConfig::new().set_push_sender(push);
-        if let Ok(mut connection) = link.listening(config).await
+        if let Ok((mut connection, mut renewal)) = link.listening(config).await
             && connection.subscribe(&channels).await.is_ok()
         {
             // An error says that nobody listens.
             let _ = tell.send(Heard::Anew);
             loop {
-                match tokio::time::timeout(SILENCE_MAX, pushed.recv()).await {
+                let pushed = tokio::select! {
+                    pushed = tokio::time::timeout(SILENCE_MAX, pushed.recv()) => pushed,
+                    () = renewal.happened() => break,
+                };
+                match pushed {
                     Ok(Some(push)) if push.kind == PushKind::Message => {
                         if let Some(told) = message(push.data) {
                             let _ = tell.send(told);

@@ -13,9 +13,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Access;
 use super::cluster::{Cluster, Node, Place, unreachable};
-use super::connect::Wire;
 use super::failure::{Failure, Written};
 use super::slots::slot_of;
+use super::wire::Wire;
 
 /// Pauses before a command is sent again that was refused: the first, and what they grow to.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));

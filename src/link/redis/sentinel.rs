@@ -56,8 +56,13 @@ pub(super) async fn ask(sentinel: &mut MultiplexedConnection, name: &str) -> Res
     command.arg("get-master-addr-by-name").arg(name);
     let answer = sentinel.req_packed_command(&command).await.and_then(Value::extract_error);
     // An error's own words say too little: what is no sentinel calls this an unknown command.
-    let answer =
-        answer.map_err(|error| Failure::unreachable(format!("it answers no question for a master: {error}")))?;
+    let answer = answer.map_err(|error| {
+        let hint = match error.code() {
+            Some("NOAUTH") => "; the password of sentinels is named in redis.sentinel_password",
+            _ => "",
+        };
+        Failure::unreachable(format!("it answers no question for a master: {error}{hint}"))
+    })?;
     place(&answer).ok_or_else(|| Failure::unreachable(format!("it knows no master named {name}")))
 }
 

@@ -104,8 +104,13 @@ impl Followed {
 async fn run(link: Link, followed: Arc<Followed>, mut asks: mpsc::UnboundedReceiver<Arc<str>>) {
     loop {
         let (push, mut pushed) = mpsc::unbounded_channel::<PushInfo>();
-        if let Ok(mut connection) = link.listening(AsyncConnectionConfig::new().set_push_sender(push)).await {
-            follow_on(&mut connection, &followed, &mut asks, &mut pushed).await;
+        if let Ok((mut connection, mut renewal)) =
+            link.listening(AsyncConnectionConfig::new().set_push_sender(push)).await
+        {
+            tokio::select! {
+                () = follow_on(&mut connection, &followed, &mut asks, &mut pushed) => {}
+                () = renewal.happened() => {}
+            }
         }
         tokio::time::sleep(PAUSE).await;
     }

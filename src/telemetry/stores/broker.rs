@@ -7,13 +7,13 @@ use bytes::Bytes;
 
 use super::{Measured, Stores, methods};
 use crate::broker::{
-    Broker, Capabilities, Delivery, Depth, Find, Found, Inspect, NewTask, PendingPage, PendingQuery, Published, Recall,
-    Receipt, Settle, Want,
+    Broker, Capabilities, Delivery, Depth, Find, Found, Inspect, NewTask, PendingPage, PendingQuery, Pick, Published,
+    Recall, Receipt, Settle, Spot, Want, Wanted,
 };
 use crate::error::StoreError;
 use crate::task::{MessageKey, QueueName, TaskId, TaskName};
 
-methods!(publish ready take settle pending queues depths find recall discard);
+methods!(publish ready take settle pending queues depths find recall discard search pick);
 
 impl Stores {
     /// Puts a measure around a broker.
@@ -27,6 +27,10 @@ impl Stores {
 impl Broker for Measured<dyn Broker> {
     fn capabilities(&self) -> &Capabilities {
         self.inner.capabilities()
+    }
+
+    fn durability(&self) -> &'static str {
+        self.inner.durability()
     }
 
     async fn publish(&self, tasks: &[NewTask]) -> Vec<Result<Published, StoreError>> {
@@ -64,6 +68,10 @@ impl Broker for Measured<dyn Broker> {
 
     fn recall(&self) -> Option<&dyn Recall> {
         self.inner.recall().map(|_| self as &dyn Recall)
+    }
+
+    fn pick(&self) -> Option<&dyn Pick> {
+        self.inner.pick().map(|_| self as &dyn Pick)
     }
 }
 
@@ -103,5 +111,22 @@ impl Recall for Measured<dyn Broker> {
     async fn discard(&self, keys: &[MessageKey]) -> Result<(), StoreError> {
         let view = self.inner.recall().ok_or_else(|| self.room.missing())?;
         self.room.whole(Place::discard as usize, view.discard(keys)).await
+    }
+}
+
+#[async_trait]
+impl Pick for Measured<dyn Broker> {
+    fn picks_delayed(&self) -> bool {
+        self.inner.pick().is_some_and(Pick::picks_delayed)
+    }
+
+    async fn search(&self, wanted: Wanted<'_>, max: usize) -> Result<Vec<Spot>, StoreError> {
+        let view = self.inner.pick().ok_or_else(|| self.room.missing())?;
+        self.room.whole(Place::search as usize, view.search(wanted, max)).await
+    }
+
+    async fn pick(&self, spots: &[Spot]) -> Result<Vec<Option<Delivery>>, StoreError> {
+        let view = self.inner.pick().ok_or_else(|| self.room.missing())?;
+        self.room.whole(Place::pick as usize, view.pick(spots)).await
     }
 }

@@ -8,7 +8,7 @@ use lineshaft::clock::WallTime;
 
 use crate::harness::{Outcome, needs, settle_down};
 use crate::make::*;
-use crate::room::{BrokerRoom, Room};
+use crate::room::Room;
 
 fn needs_delay(broker: &Arc<dyn Broker>) -> Outcome {
     needs(broker.capabilities().delay.limit().is_some(), "delay = Unsupported")
@@ -18,13 +18,13 @@ fn at(label: &str, time: WallTime) -> NewTask {
     NewTask { available_at: Some(time), ..message(label) }
 }
 
-pub(crate) async fn a_delayed_message_is_taken_when_it_is_due_and_not_before<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_delayed_message_is_taken_when_it_is_due_and_not_before(room: Room) -> Outcome {
     let broker = room.broker();
     needs_delay(&broker)?;
     let now = room.now();
     publish(&broker, &[at("a", later(now, 3)), at("b", later(now, 1)), message("c")]).await;
     assert_eq!(take_labels(&broker).await, ["c"]);
-    if !R::REAL_TIME {
+    if !room.real_time() {
         room.pass(Duration::from_millis(998)).await;
         assert!(take_labels(&broker).await.is_empty());
         room.pass(Duration::from_millis(2)).await;
@@ -45,14 +45,14 @@ pub(crate) async fn a_delayed_message_is_taken_when_it_is_due_and_not_before<R: 
     Ok(())
 }
 
-pub(crate) async fn what_is_due_already_is_taken_at_once<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn what_is_due_already_is_taken_at_once(room: Room) -> Outcome {
     let broker = room.broker();
     publish(&broker, &[at("a", WallTime(0)), at("b", room.now())]).await;
     assert_eq!(take_labels(&broker).await, ["a", "b"]);
     Ok(())
 }
 
-pub(crate) async fn age_counts_from_publishing_also_for_delayed_messages<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn age_counts_from_publishing_also_for_delayed_messages(room: Room) -> Outcome {
     let broker = room.broker();
     let delay = broker.capabilities().delay;
     needs(matches!(delay, Support::Native(_)), format!("delay = {delay:?}"))?;
@@ -63,7 +63,7 @@ pub(crate) async fn age_counts_from_publishing_also_for_delayed_messages<R: Brok
     Ok(())
 }
 
-async fn ready_in_time<R: Room>(room: &R, broker: &Arc<dyn Broker>, pass: Duration) {
+async fn ready_in_time(room: &Room, broker: &Arc<dyn Broker>, pass: Duration) {
     let waiter = Arc::clone(broker);
     let waiting = tokio::spawn(async move { waiter.ready(&queue("q"), &[name("work")]).await });
     settle_down().await;
@@ -71,7 +71,7 @@ async fn ready_in_time<R: Room>(room: &R, broker: &Arc<dyn Broker>, pass: Durati
     assert_eq!(waiting.await.expect("the waiter"), Ok(()));
 }
 
-pub(crate) async fn ready_resolves_when_something_becomes_due<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn ready_resolves_when_something_becomes_due(room: Room) -> Outcome {
     let broker = room.broker();
     needs_delay(&broker)?;
     publish(&broker, &[at("a", later(room.now(), 2))]).await;
@@ -90,10 +90,10 @@ pub(crate) async fn ready_resolves_when_something_becomes_due<R: BrokerRoom>(roo
     Ok(())
 }
 
-pub(crate) async fn a_clock_stepped_forward_makes_messages_due<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_clock_stepped_forward_makes_messages_due(room: Room) -> Outcome {
     let broker = room.broker();
     needs_delay(&broker)?;
-    needs(!R::REAL_TIME, "the store has a clock of its own")?;
+    needs(!room.real_time(), "the store has a clock of its own")?;
     publish(&broker, &[at("a", later(room.now(), 3_600)), at("b", later(room.now(), 7_200))]).await;
     let waiter = Arc::clone(&broker);
     let waiting = tokio::spawn(async move { waiter.ready(&queue("q"), &[name("work")]).await });
@@ -105,10 +105,10 @@ pub(crate) async fn a_clock_stepped_forward_makes_messages_due<R: BrokerRoom>(ro
     Ok(())
 }
 
-pub(crate) async fn a_clock_stepped_back_neither_loses_nor_hides_what_waits<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_clock_stepped_back_neither_loses_nor_hides_what_waits(room: Room) -> Outcome {
     let broker = room.broker();
     needs_delay(&broker)?;
-    needs(!R::REAL_TIME, "the store has a clock of its own")?;
+    needs(!room.real_time(), "the store has a clock of its own")?;
     let now = room.now();
     publish(&broker, &[at("a", later(now, 10)), message("b")]).await;
     room.clock().step_to(WallTime(now.0 - 3_600_000_000_000));

@@ -8,7 +8,7 @@ use lineshaft::broker::{Broker, Found, NewTask, Settle};
 use crate::broker::restart::reopen;
 use crate::harness::{Outcome, needs};
 use crate::make::*;
-use crate::room::BrokerRoom;
+use crate::room::Room;
 
 fn needs_find(broker: &Arc<dyn Broker>) -> Outcome {
     needs(broker.find().is_some(), "finding messages is declined")
@@ -31,7 +31,7 @@ fn found(label: &str) -> Found {
     Found { key, queue, name, body }
 }
 
-pub(crate) async fn the_messages_of_a_task_are_found_wherever_they_stand<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn the_messages_of_a_task_are_found_wherever_they_stand(room: Room) -> Outcome {
     let broker = room.broker();
     needs_find(&broker)?;
     let delayed = NewTask { available_at: Some(later(room.now(), 60)), ..of("t", "c") };
@@ -43,7 +43,7 @@ pub(crate) async fn the_messages_of_a_task_are_found_wherever_they_stand<R: Brok
     Ok(())
 }
 
-pub(crate) async fn what_is_done_with_is_found_no_more<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn what_is_done_with_is_found_no_more(room: Room) -> Outcome {
     let broker = room.broker();
     needs_find(&broker)?;
     let large = NewTask { body: Bytes::from(vec![7; 100_000]), ..of("t", "b") };
@@ -58,7 +58,7 @@ pub(crate) async fn what_is_done_with_is_found_no_more<R: BrokerRoom>(room: R) -
     Ok(())
 }
 
-pub(crate) async fn messages_are_found_after_a_restart<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn messages_are_found_after_a_restart(room: Room) -> Outcome {
     needs_find(&room.broker())?;
     publish(&room.broker(), &[of("t", "a"), of("t", "b")]).await;
     settle(&room.broker(), &take(&room.broker(), 1).await[0], Settle::Ack).await;

@@ -10,7 +10,7 @@ use lineshaft::task::QueueName;
 
 use crate::harness::{Outcome, needs};
 use crate::make::*;
-use crate::room::BrokerRoom;
+use crate::room::Room;
 
 fn needs_inspect(broker: &Arc<dyn Broker>) -> Outcome {
     needs(broker.inspect().is_some(), "inspect is declined")
@@ -42,7 +42,7 @@ async fn all(broker: &Arc<dyn Broker>, delayed: bool, max: usize, mut between: i
     }
 }
 
-pub(crate) async fn what_waits_is_listed_in_the_order_of_taking<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn what_waits_is_listed_in_the_order_of_taking(room: Room) -> Outcome {
     let broker = room.broker();
     needs_inspect(&broker)?;
     let with = |label, priority, other| NewTask { priority, name: name(other), ..message(label) };
@@ -55,7 +55,7 @@ pub(crate) async fn what_waits_is_listed_in_the_order_of_taking<R: BrokerRoom>(r
     Ok(())
 }
 
-pub(crate) async fn delayed_messages_are_listed_last_by_time_if_asked_for<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn delayed_messages_are_listed_last_by_time_if_asked_for(room: Room) -> Outcome {
     let broker = room.broker();
     needs_inspect(&broker)?;
     needs(broker.capabilities().delay.limit().is_some(), "delay = Unsupported")?;
@@ -76,7 +76,7 @@ pub(crate) async fn delayed_messages_are_listed_last_by_time_if_asked_for<R: Bro
     Ok(())
 }
 
-pub(crate) async fn held_messages_are_not_listed<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn held_messages_are_not_listed(room: Room) -> Outcome {
     let broker = room.broker();
     needs_inspect(&broker)?;
     publish_labels(&broker, &["a", "b", "c"]).await;
@@ -88,7 +88,7 @@ pub(crate) async fn held_messages_are_not_listed<R: BrokerRoom>(room: R) -> Outc
     Ok(())
 }
 
-pub(crate) async fn a_page_ends_at_its_limits<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_page_ends_at_its_limits(room: Room) -> Outcome {
     let broker = room.broker();
     needs_inspect(&broker)?;
     assert!(page(&broker, true, None, 10, usize::MAX).await.next.is_none(), "an empty queue is one empty page");
@@ -103,7 +103,7 @@ pub(crate) async fn a_page_ends_at_its_limits<R: BrokerRoom>(room: R) -> Outcome
     Ok(())
 }
 
-pub(crate) async fn pages_are_stable_while_messages_come_and_go<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn pages_are_stable_while_messages_come_and_go(room: Room) -> Outcome {
     let broker = room.broker();
     needs_inspect(&broker)?;
     needs(broker.capabilities().by_name, "by_name = false")?;
@@ -127,7 +127,7 @@ pub(crate) async fn pages_are_stable_while_messages_come_and_go<R: BrokerRoom>(r
     Ok(())
 }
 
-pub(crate) async fn looking_changes_nothing<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn looking_changes_nothing(room: Room) -> Outcome {
     let broker = room.broker();
     needs_inspect(&broker)?;
     publish_labels(&broker, &["a", "b", "c"]).await;
@@ -141,7 +141,7 @@ pub(crate) async fn looking_changes_nothing<R: BrokerRoom>(room: R) -> Outcome {
     Ok(())
 }
 
-pub(crate) async fn what_is_no_position_is_refused<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn what_is_no_position_is_refused(room: Room) -> Outcome {
     let broker = room.broker();
     needs_inspect(&broker)?;
     publish_labels(&broker, &["a", "b"]).await;
@@ -161,7 +161,7 @@ pub(crate) async fn what_is_no_position_is_refused<R: BrokerRoom>(room: R) -> Ou
     Ok(())
 }
 
-pub(crate) async fn bodies_are_recalled_wherever_they_stand<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn bodies_are_recalled_wherever_they_stand(room: Room) -> Outcome {
     let broker = room.broker();
     needs(broker.recall().is_some(), "recall is declined")?;
     let recall = broker.recall().expect("recall");
@@ -178,7 +178,7 @@ pub(crate) async fn bodies_are_recalled_wherever_they_stand<R: BrokerRoom>(room:
     Ok(())
 }
 
-pub(crate) async fn a_discarded_message_is_gone_wherever_it_stood<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_discarded_message_is_gone_wherever_it_stood(room: Room) -> Outcome {
     let broker = room.broker();
     needs(broker.recall().is_some(), "recall is declined")?;
     let recall = broker.recall().expect("recall");
@@ -195,7 +195,7 @@ pub(crate) async fn a_discarded_message_is_gone_wherever_it_stood<R: BrokerRoom>
     Ok(())
 }
 
-pub(crate) async fn queues_in_which_anything_waits_are_listed_by_name<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn queues_in_which_anything_waits_are_listed_by_name(room: Room) -> Outcome {
     let broker = room.broker();
     needs_inspect(&broker)?;
     let to = |label: &str, to: &str| NewTask { queue: queue(to), ..message(label) };
@@ -209,7 +209,7 @@ pub(crate) async fn queues_in_which_anything_waits_are_listed_by_name<R: BrokerR
     Ok(())
 }
 
-pub(crate) async fn depths_tell_what_waits_what_is_delayed_and_which_is_oldest<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn depths_tell_what_waits_what_is_delayed_and_which_is_oldest(room: Room) -> Outcome {
     let broker = room.broker();
     needs_inspect(&broker)?;
     needs(broker.capabilities().delay.limit().is_some(), "delay = Unsupported")?;

@@ -9,9 +9,9 @@ pub(crate) mod take;
 
 /// All cases of this seam.
 macro_rules! cases {
-    ($room:ty) => {
-        mod broker {
-            crate::harness::cases!($room, broker::take:
+    ($($of:tt)+) => {
+        pub(crate) mod broker {
+            crate::harness::cases!($($of)+, broker::take:
                 what_is_published_is_taken_once_byte_for_byte
                 older_messages_come_first
                 higher_priorities_come_first
@@ -30,7 +30,7 @@ macro_rules! cases {
                 ready_resolves_when_a_wanted_name_is_published_behind_others
                 dropping_ready_loses_nothing
             );
-            crate::harness::cases!($room, broker::settle:
+            crate::harness::cases!($($of)+, broker::settle:
                 an_acknowledged_message_is_gone
                 a_returned_message_keeps_its_place
                 what_one_call_returns_comes_first_in_its_old_order
@@ -43,7 +43,7 @@ macro_rules! cases {
                 receipts_that_were_never_given_are_void
                 each_item_has_its_own_answer
             );
-            crate::harness::cases!($room, broker::delay:
+            crate::harness::cases!($($of)+, broker::delay:
                 a_delayed_message_is_taken_when_it_is_due_and_not_before
                 what_is_due_already_is_taken_at_once
                 age_counts_from_publishing_also_for_delayed_messages
@@ -51,7 +51,7 @@ macro_rules! cases {
                 a_clock_stepped_forward_makes_messages_due
                 a_clock_stepped_back_neither_loses_nor_hides_what_waits
             );
-            crate::harness::cases!($room, broker::look:
+            crate::harness::cases!($($of)+, broker::look:
                 what_waits_is_listed_in_the_order_of_taking
                 delayed_messages_are_listed_last_by_time_if_asked_for
                 held_messages_are_not_listed
@@ -64,12 +64,12 @@ macro_rules! cases {
                 bodies_are_recalled_wherever_they_stand
                 a_discarded_message_is_gone_wherever_it_stood
             );
-            crate::harness::cases!($room, broker::find:
+            crate::harness::cases!($($of)+, broker::find:
                 the_messages_of_a_task_are_found_wherever_they_stand
                 what_is_done_with_is_found_no_more
                 messages_are_found_after_a_restart
             );
-            crate::harness::cases!($room, broker::restart:
+            crate::harness::cases!($($of)+, broker::restart:
                 what_was_held_waits_again_after_a_restart_marked_as_redelivered
                 what_was_acknowledged_stays_gone_after_a_restart
                 delayed_messages_stay_delayed_over_a_restart

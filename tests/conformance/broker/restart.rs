@@ -7,15 +7,15 @@ use lineshaft::error::StoreError;
 
 use crate::harness::{Outcome, Skip, needs};
 use crate::make::*;
-use crate::room::{BrokerRoom, Room};
+use crate::room::Room;
 use crate::support::until;
 
 /// The room after a restart.
-pub(crate) async fn reopen<R: Room>(room: R) -> Result<R, Skip> {
+pub(crate) async fn reopen(room: Room) -> Result<Room, Skip> {
     room.reopen().await.map_err(Skip::because)
 }
 
-pub(crate) async fn what_was_held_waits_again_after_a_restart_marked_as_redelivered<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn what_was_held_waits_again_after_a_restart_marked_as_redelivered(room: Room) -> Outcome {
     let holding = room.broker().capabilities().holding;
     needs(!matches!(holding, Holding::Timed { .. }), format!("holding = {holding:?}"))?;
     publish_labels(&room.broker(), &["a", "b", "c"]).await;
@@ -40,7 +40,7 @@ pub(crate) async fn what_was_held_waits_again_after_a_restart_marked_as_redelive
     Ok(())
 }
 
-pub(crate) async fn what_was_acknowledged_stays_gone_after_a_restart<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn what_was_acknowledged_stays_gone_after_a_restart(room: Room) -> Outcome {
     publish_labels(&room.broker(), &["a", "b"]).await;
     settle(&room.broker(), &take(&room.broker(), 1).await[0], Settle::Ack).await;
     let room = reopen(room).await?;
@@ -49,7 +49,7 @@ pub(crate) async fn what_was_acknowledged_stays_gone_after_a_restart<R: BrokerRo
     Ok(())
 }
 
-pub(crate) async fn delayed_messages_stay_delayed_over_a_restart<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn delayed_messages_stay_delayed_over_a_restart(room: Room) -> Outcome {
     needs(room.broker().capabilities().delay.limit().is_some(), "delay = Unsupported")?;
     let delayed = NewTask { available_at: Some(later(room.now(), 2)), ..message("a") };
     publish(&room.broker(), &[delayed, message("b")]).await;
@@ -67,7 +67,7 @@ pub(crate) async fn delayed_messages_stay_delayed_over_a_restart<R: BrokerRoom>(
     Ok(())
 }
 
-pub(crate) async fn keys_are_known_after_a_restart<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn keys_are_known_after_a_restart(room: Room) -> Outcome {
     needs(room.broker().capabilities().recognises, "recognises = false")?;
     publish_labels(&room.broker(), &["a", "b"]).await;
     take(&room.broker(), 1).await;
@@ -77,7 +77,7 @@ pub(crate) async fn keys_are_known_after_a_restart<R: BrokerRoom>(room: R) -> Ou
     Ok(())
 }
 
-pub(crate) async fn receipts_from_before_a_restart_are_void<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn receipts_from_before_a_restart_are_void(room: Room) -> Outcome {
     let (holding, stale) = (room.broker().capabilities().holding, room.broker().capabilities().stale_ack);
     needs(!matches!(holding, Holding::Timed { .. }), format!("holding = {holding:?}"))?;
     needs(stale == StaleAck::Rejected, "stale_ack = Undetected")?;

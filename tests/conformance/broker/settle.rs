@@ -9,9 +9,9 @@ use lineshaft::error::StoreError;
 
 use crate::harness::{Outcome, needs, settle_down};
 use crate::make::*;
-use crate::room::BrokerRoom;
+use crate::room::Room;
 
-pub(crate) async fn an_acknowledged_message_is_gone<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn an_acknowledged_message_is_gone(room: Room) -> Outcome {
     let broker = room.broker();
     publish_labels(&broker, &["a", "b"]).await;
     settle(&broker, &take(&broker, 1).await[0], Settle::Ack).await;
@@ -20,7 +20,7 @@ pub(crate) async fn an_acknowledged_message_is_gone<R: BrokerRoom>(room: R) -> O
     Ok(())
 }
 
-pub(crate) async fn a_returned_message_keeps_its_place<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_returned_message_keeps_its_place(room: Room) -> Outcome {
     let broker = room.broker();
     needs(broker.capabilities().keeps_place, "keeps_place = false")?;
     publish_labels(&broker, &["a", "b", "c"]).await;
@@ -33,7 +33,7 @@ pub(crate) async fn a_returned_message_keeps_its_place<R: BrokerRoom>(room: R) -
     Ok(())
 }
 
-pub(crate) async fn what_one_call_returns_comes_first_in_its_old_order<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn what_one_call_returns_comes_first_in_its_old_order(room: Room) -> Outcome {
     let broker = room.broker();
     for began in [true, false] {
         publish_labels(&broker, &["a", "b", "c"]).await;
@@ -51,7 +51,7 @@ pub(crate) async fn what_one_call_returns_comes_first_in_its_old_order<R: Broker
     Ok(())
 }
 
-pub(crate) async fn a_returned_message_is_marked_as_redelivered<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_returned_message_is_marked_as_redelivered(room: Room) -> Outcome {
     let broker = room.broker();
     publish_labels(&broker, &["a", "b"]).await;
     settle(&broker, &take(&broker, 1).await[0], RETURN).await;
@@ -63,13 +63,13 @@ pub(crate) async fn a_returned_message_is_marked_as_redelivered<R: BrokerRoom>(r
     Ok(())
 }
 
-pub(crate) async fn a_message_returned_with_a_delay_waits_that_long<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_message_returned_with_a_delay_waits_that_long(room: Room) -> Outcome {
     let broker = room.broker();
     publish_labels(&broker, &["a", "b"]).await;
     let after = Duration::from_secs(2);
     settle(&broker, &take(&broker, 1).await[0], Settle::Return { after, began: true }).await;
     assert_eq!(take_labels(&broker).await, ["b"]);
-    if !R::REAL_TIME {
+    if !room.real_time() {
         room.pass(after - Duration::from_millis(2)).await;
         assert!(take_labels(&broker).await.is_empty());
         room.pass(Duration::from_millis(2)).await;
@@ -81,7 +81,7 @@ pub(crate) async fn a_message_returned_with_a_delay_waits_that_long<R: BrokerRoo
     Ok(())
 }
 
-pub(crate) async fn ready_resolves_when_something_is_returned<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn ready_resolves_when_something_is_returned(room: Room) -> Outcome {
     let broker = room.broker();
     publish_labels(&broker, &["a"]).await;
     let taken = take(&broker, 1).await;
@@ -94,7 +94,7 @@ pub(crate) async fn ready_resolves_when_something_is_returned<R: BrokerRoom>(roo
     Ok(())
 }
 
-pub(crate) async fn a_settled_receipt_is_void<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_settled_receipt_is_void(room: Room) -> Outcome {
     let broker = room.broker();
     needs(broker.capabilities().stale_ack == StaleAck::Rejected, "stale_ack = Undetected")?;
     publish_labels(&broker, &["a", "b"]).await;
@@ -110,7 +110,7 @@ pub(crate) async fn a_settled_receipt_is_void<R: BrokerRoom>(room: R) -> Outcome
     Ok(())
 }
 
-pub(crate) async fn an_outdated_receipt_that_goes_unnoticed_harms_nobody<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn an_outdated_receipt_that_goes_unnoticed_harms_nobody(room: Room) -> Outcome {
     let broker = room.broker();
     needs(broker.capabilities().stale_ack == StaleAck::Undetected, "stale_ack = Rejected")?;
     publish_labels(&broker, &["a", "b"]).await;
@@ -122,7 +122,7 @@ pub(crate) async fn an_outdated_receipt_that_goes_unnoticed_harms_nobody<R: Brok
     Ok(())
 }
 
-pub(crate) async fn a_receipt_of_an_earlier_delivery_is_void<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_receipt_of_an_earlier_delivery_is_void(room: Room) -> Outcome {
     let broker = room.broker();
     needs(broker.capabilities().stale_ack == StaleAck::Rejected, "stale_ack = Undetected")?;
     publish_labels(&broker, &["a"]).await;
@@ -138,7 +138,7 @@ pub(crate) async fn a_receipt_of_an_earlier_delivery_is_void<R: BrokerRoom>(room
     Ok(())
 }
 
-pub(crate) async fn receipts_that_were_never_given_are_void<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn receipts_that_were_never_given_are_void(room: Room) -> Outcome {
     let broker = room.broker();
     needs(broker.capabilities().stale_ack == StaleAck::Rejected, "stale_ack = Undetected")?;
     publish_labels(&broker, &["a"]).await;
@@ -153,7 +153,7 @@ pub(crate) async fn receipts_that_were_never_given_are_void<R: BrokerRoom>(room:
     Ok(())
 }
 
-pub(crate) async fn each_item_has_its_own_answer<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn each_item_has_its_own_answer(room: Room) -> Outcome {
     let broker = room.broker();
     needs(broker.capabilities().stale_ack == StaleAck::Rejected, "stale_ack = Undetected")?;
     publish_labels(&broker, &["a", "b", "c"]).await;

@@ -9,9 +9,9 @@ use lineshaft::broker::{NewTask, Published, Settle, Want};
 
 use crate::harness::{Outcome, needs, settle_down};
 use crate::make::*;
-use crate::room::BrokerRoom;
+use crate::room::Room;
 
-pub(crate) async fn what_is_published_is_taken_once_byte_for_byte<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn what_is_published_is_taken_once_byte_for_byte(room: Room) -> Outcome {
     let broker = room.broker();
     let body = Bytes::from_static(b"\x00\xff {\"a\": 1}\r\n");
     publish(&broker, &[NewTask { body: body.clone(), ..message("a") }]).await;
@@ -28,7 +28,7 @@ pub(crate) async fn what_is_published_is_taken_once_byte_for_byte<R: BrokerRoom>
     Ok(())
 }
 
-pub(crate) async fn older_messages_come_first<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn older_messages_come_first(room: Room) -> Outcome {
     let broker = room.broker();
     publish_labels(&broker, &["c", "a"]).await;
     publish_labels(&broker, &["d", "b"]).await;
@@ -42,7 +42,7 @@ fn with_priorities() -> Vec<NewTask> {
     [("low", 0), ("high", 9), ("middle", 5), ("high2", 9), ("low2", 0)].map(with).to_vec()
 }
 
-pub(crate) async fn higher_priorities_come_first<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn higher_priorities_come_first(room: Room) -> Outcome {
     let broker = room.broker();
     let levels = broker.capabilities().priorities;
     needs(levels.limit().is_some_and(|levels| levels >= 10), format!("priorities = {levels:?}"))?;
@@ -51,7 +51,7 @@ pub(crate) async fn higher_priorities_come_first<R: BrokerRoom>(room: R) -> Outc
     Ok(())
 }
 
-pub(crate) async fn priorities_mean_nothing_where_there_are_none<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn priorities_mean_nothing_where_there_are_none(room: Room) -> Outcome {
     let broker = room.broker();
     let levels = broker.capabilities().priorities;
     needs(levels.limit().is_none(), format!("priorities = {levels:?}"))?;
@@ -60,7 +60,7 @@ pub(crate) async fn priorities_mean_nothing_where_there_are_none<R: BrokerRoom>(
     Ok(())
 }
 
-pub(crate) async fn queues_do_not_mix<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn queues_do_not_mix(room: Room) -> Outcome {
     let broker = room.broker();
     // A queue before and one after "q" in every order of names.
     let elsewhere = |label, other| NewTask { queue: queue(other), ..message(label) };
@@ -72,7 +72,7 @@ pub(crate) async fn queues_do_not_mix<R: BrokerRoom>(room: R) -> Outcome {
     Ok(())
 }
 
-pub(crate) async fn at_most_max_messages_are_taken<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn at_most_max_messages_are_taken(room: Room) -> Outcome {
     let broker = room.broker();
     publish_labels(&broker, &["a", "b", "c", "d", "e"]).await;
     assert_eq!(labels(&take(&broker, 2).await), ["a", "b"]);
@@ -81,7 +81,7 @@ pub(crate) async fn at_most_max_messages_are_taken<R: BrokerRoom>(room: R) -> Ou
     Ok(())
 }
 
-pub(crate) async fn taking_stops_with_the_message_that_reaches_the_byte_limit<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn taking_stops_with_the_message_that_reaches_the_byte_limit(room: Room) -> Outcome {
     let broker = room.broker();
     publish_labels(&broker, &["aaaa", "bbbb", "cccc", "dddd"]).await;
     let (queue, names) = (queue("q"), [name("work")]);
@@ -98,7 +98,7 @@ fn of_two_names() -> [NewTask; 4] {
     [named("a", "other"), named("b", "work"), named("c", "other"), named("d", "send mail")]
 }
 
-pub(crate) async fn only_wanted_names_are_taken_and_others_wait_in_their_place<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn only_wanted_names_are_taken_and_others_wait_in_their_place(room: Room) -> Outcome {
     let broker = room.broker();
     needs(broker.capabilities().by_name, "by_name = false")?;
     publish(&broker, &of_two_names()).await;
@@ -109,7 +109,7 @@ pub(crate) async fn only_wanted_names_are_taken_and_others_wait_in_their_place<R
     Ok(())
 }
 
-pub(crate) async fn where_names_do_not_select_whatever_comes_is_taken<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn where_names_do_not_select_whatever_comes_is_taken(room: Room) -> Outcome {
     let broker = room.broker();
     needs(!broker.capabilities().by_name, "by_name = true")?;
     publish(&broker, &of_two_names()).await;
@@ -117,7 +117,7 @@ pub(crate) async fn where_names_do_not_select_whatever_comes_is_taken<R: BrokerR
     Ok(())
 }
 
-pub(crate) async fn a_key_that_is_carried_is_published_once<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_key_that_is_carried_is_published_once(room: Room) -> Outcome {
     let broker = room.broker();
     needs(broker.capabilities().recognises, "recognises = false")?;
     let other = NewTask { body: Bytes::from_static(b"other"), ..message("a") };
@@ -138,7 +138,7 @@ pub(crate) async fn a_key_that_is_carried_is_published_once<R: BrokerRoom>(room:
     Ok(())
 }
 
-pub(crate) async fn a_key_that_was_acknowledged_may_be_published_again<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_key_that_was_acknowledged_may_be_published_again(room: Room) -> Outcome {
     let broker = room.broker();
     publish_labels(&broker, &["a"]).await;
     settle(&broker, &take(&broker, 1).await[0], Settle::Ack).await;
@@ -147,7 +147,7 @@ pub(crate) async fn a_key_that_was_acknowledged_may_be_published_again<R: Broker
     Ok(())
 }
 
-pub(crate) async fn takers_at_the_same_time_share_without_overlap<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn takers_at_the_same_time_share_without_overlap(room: Room) -> Outcome {
     let broker = room.broker();
     let all: Vec<String> = (0..100).map(|n| format!("m{n:03}")).collect();
     publish_labels(&broker, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -158,7 +158,7 @@ pub(crate) async fn takers_at_the_same_time_share_without_overlap<R: BrokerRoom>
     Ok(())
 }
 
-pub(crate) async fn a_mebibyte_comes_back_as_it_was<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_mebibyte_comes_back_as_it_was(room: Room) -> Outcome {
     let broker = room.broker();
     let max = broker.capabilities().body_bytes_max;
     let body: Bytes = (0..max.min(1 << 20)).map(|n| (n * 31 % 251) as u8).collect();
@@ -167,7 +167,7 @@ pub(crate) async fn a_mebibyte_comes_back_as_it_was<R: BrokerRoom>(room: R) -> O
     Ok(())
 }
 
-pub(crate) async fn ready_resolves_at_once_if_something_waits<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn ready_resolves_at_once_if_something_waits(room: Room) -> Outcome {
     let broker = room.broker();
     publish_labels(&broker, &["a"]).await;
     assert_eq!(broker.ready(&queue("q"), &[name("work")]).await, Ok(()));
@@ -175,7 +175,7 @@ pub(crate) async fn ready_resolves_at_once_if_something_waits<R: BrokerRoom>(roo
     Ok(())
 }
 
-pub(crate) async fn ready_resolves_when_something_is_published<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn ready_resolves_when_something_is_published(room: Room) -> Outcome {
     let broker = room.broker();
     let waiter = Arc::clone(&broker);
     let waiting = tokio::spawn(async move { waiter.ready(&queue("q"), &[name("work")]).await });
@@ -186,7 +186,7 @@ pub(crate) async fn ready_resolves_when_something_is_published<R: BrokerRoom>(ro
     Ok(())
 }
 
-pub(crate) async fn ready_resolves_when_a_wanted_name_is_published_behind_others<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn ready_resolves_when_a_wanted_name_is_published_behind_others(room: Room) -> Outcome {
     let broker = room.broker();
     needs(broker.capabilities().by_name, "by_name = false")?;
     publish(&broker, &of_two_names()).await;
@@ -199,7 +199,7 @@ pub(crate) async fn ready_resolves_when_a_wanted_name_is_published_behind_others
     Ok(())
 }
 
-pub(crate) async fn dropping_ready_loses_nothing<R: BrokerRoom>(room: R) -> Outcome {
+pub(crate) async fn dropping_ready_loses_nothing(room: Room) -> Outcome {
     let broker = room.broker();
     for _ in 0..10 {
         let waiter = Arc::clone(&broker);

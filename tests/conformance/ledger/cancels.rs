@@ -7,7 +7,7 @@ use lineshaft::ledger::{Begun, CancelMark, Ending, Grant, Ledger, Standing, Verd
 use crate::broker::restart::reopen;
 use crate::harness::Outcome;
 use crate::make::*;
-use crate::room::LedgerRoom;
+use crate::room::Room;
 
 fn mark(label: &str, generation: u64) -> CancelMark {
     CancelMark { task: task_id(&format!("task_{label}")), generation }
@@ -25,7 +25,7 @@ fn sent(label: &str, generation: u64) -> Grant {
     Grant { generation, ..grant(label, "s1") }
 }
 
-pub(crate) async fn a_marked_task_is_granted_only_to_be_ended<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_marked_task_is_granted_only_to_be_ended(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     set(&ledger, "a", 7).await;
@@ -38,7 +38,7 @@ pub(crate) async fn a_marked_task_is_granted_only_to_be_ended<R: LedgerRoom>(roo
     Ok(())
 }
 
-pub(crate) async fn a_mark_needs_no_session<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_mark_needs_no_session(room: Room) -> Outcome {
     let ledger = room.ledger();
     set(&ledger, "a", 7).await;
     let Begun::Cancelled(lease) = begin(&ledger, &sent("a", 7)).await else { panic!("not cancelled") };
@@ -49,7 +49,7 @@ pub(crate) async fn a_mark_needs_no_session<R: LedgerRoom>(room: R) -> Outcome {
     Ok(())
 }
 
-pub(crate) async fn a_later_sending_is_not_cancelled_an_earlier_one_is<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_later_sending_is_not_cancelled_an_earlier_one_is(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     set(&ledger, "a", 7).await;
@@ -61,7 +61,7 @@ pub(crate) async fn a_later_sending_is_not_cancelled_an_earlier_one_is<R: Ledger
     Ok(())
 }
 
-pub(crate) async fn an_older_mark_does_not_replace_a_newer_one<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn an_older_mark_does_not_replace_a_newer_one(room: Room) -> Outcome {
     let ledger = room.ledger();
     set(&ledger, "a", 7).await;
     set(&ledger, "a", 3).await;
@@ -73,7 +73,7 @@ pub(crate) async fn an_older_mark_does_not_replace_a_newer_one<R: LedgerRoom>(ro
     Ok(())
 }
 
-pub(crate) async fn a_mark_leaves_a_live_lease_alone<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_mark_leaves_a_live_lease_alone(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let held = lease(&ledger, "a", "s1").await;
@@ -84,7 +84,7 @@ pub(crate) async fn a_mark_leaves_a_live_lease_alone<R: LedgerRoom>(room: R) -> 
     Ok(())
 }
 
-pub(crate) async fn marks_are_listed_page_by_page_in_order_of_their_tasks<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn marks_are_listed_page_by_page_in_order_of_their_tasks(room: Room) -> Outcome {
     let ledger = room.ledger();
     for label in ["c", "a", "d", "b"] {
         set(&ledger, label, 1).await;
@@ -96,7 +96,7 @@ pub(crate) async fn marks_are_listed_page_by_page_in_order_of_their_tasks<R: Led
     Ok(())
 }
 
-pub(crate) async fn marks_survive_a_restart<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn marks_survive_a_restart(room: Room) -> Outcome {
     set(&room.ledger(), "a", 7).await;
     let room = reopen(room).await?;
     assert_eq!(all(&room.ledger()).await, [mark("a", 7)]);

@@ -11,7 +11,7 @@ use lineshaft::task::MessageKey;
 use crate::broker::restart::reopen;
 use crate::harness::{Outcome, START};
 use crate::make::*;
-use crate::room::LedgerRoom;
+use crate::room::Room;
 
 /// As in [`request`].
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
@@ -71,7 +71,7 @@ fn at(claim: &Claim, at: WallTime) -> Claim {
     Claim { at, ..claim.clone() }
 }
 
-pub(crate) async fn a_send_is_claimed_then_published<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_send_is_claimed_then_published(room: Room) -> Outcome {
     let ledger = room.ledger();
     assert_eq!(claim(&ledger, &request("r", "a")).await, Claimed::New);
     // Whoever repeats it is given what the first was to send, byte for byte.
@@ -85,7 +85,7 @@ pub(crate) async fn a_send_is_claimed_then_published<R: LedgerRoom>(room: R) -> 
     Ok(())
 }
 
-pub(crate) async fn a_request_id_names_one_content<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_request_id_names_one_content(room: Room) -> Outcome {
     let ledger = room.ledger();
     assert_eq!(claim(&ledger, &request("r", "a")).await, Claimed::New);
     let other = Claim { digest: [2; 32], ..request("r", "b") };
@@ -95,14 +95,14 @@ pub(crate) async fn a_request_id_names_one_content<R: LedgerRoom>(room: R) -> Ou
     Ok(())
 }
 
-pub(crate) async fn within_a_batch_the_first_claim_counts<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn within_a_batch_the_first_claim_counts(room: Room) -> Outcome {
     let claims = [request("r", "a"), request("r", "b"), keyed("k", Until::Ended, "c"), keyed("k", Until::Ended, "d")];
     let expected = vec![Claimed::New, again("a"), Claimed::New, holder("c", Until::Ended, true)];
     assert_eq!(room.ledger().claims().claim(&claims).await, Ok(expected));
     Ok(())
 }
 
-pub(crate) async fn of_claims_at_the_same_time_one_is_new<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn of_claims_at_the_same_time_one_is_new(room: Room) -> Outcome {
     let ledger = room.ledger();
     let claims: Vec<Claim> = (0..20).map(|i| request("r", &format!("m{i}"))).collect();
     let answers = futures::future::join_all(claims.iter().map(|one| claim(&ledger, one))).await;
@@ -110,7 +110,7 @@ pub(crate) async fn of_claims_at_the_same_time_one_is_new<R: LedgerRoom>(room: R
     Ok(())
 }
 
-pub(crate) async fn a_key_is_held_until_it_is_judged_free<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_key_is_held_until_it_is_judged_free(room: Room) -> Outcome {
     let ledger = room.ledger();
     let first = keyed("k", Until::Started, "a");
     assert_eq!(claim(&ledger, &first).await, Claimed::New);
@@ -129,7 +129,7 @@ pub(crate) async fn a_key_is_held_until_it_is_judged_free<R: LedgerRoom>(room: R
     Ok(())
 }
 
-pub(crate) async fn a_key_for_a_time_is_in_force_without_a_look<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_key_for_a_time_is_in_force_without_a_look(room: Room) -> Outcome {
     let ledger = room.ledger();
     let first = keyed("k", Until::Time, "a");
     assert_eq!(claim(&ledger, &first).await, Claimed::New);
@@ -141,7 +141,7 @@ pub(crate) async fn a_key_for_a_time_is_in_force_without_a_look<R: LedgerRoom>(r
     Ok(())
 }
 
-pub(crate) async fn a_request_that_met_a_key_in_force_stays_with_its_task<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_request_that_met_a_key_in_force_stays_with_its_task(room: Room) -> Outcome {
     let ledger = room.ledger();
     let first = both("r1", "k", "a");
     assert_eq!(claim(&ledger, &first).await, Claimed::New);
@@ -155,7 +155,7 @@ pub(crate) async fn a_request_that_met_a_key_in_force_stays_with_its_task<R: Led
     Ok(())
 }
 
-pub(crate) async fn only_an_own_claim_that_nobody_found_is_taken_back<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn only_an_own_claim_that_nobody_found_is_taken_back(room: Room) -> Outcome {
     let ledger = room.ledger();
     let names = both("r", "k", "a").names();
     assert_eq!(claim(&ledger, &both("r", "k", "a")).await, Claimed::New);
@@ -175,7 +175,7 @@ pub(crate) async fn only_an_own_claim_that_nobody_found_is_taken_back<R: LedgerR
     Ok(())
 }
 
-pub(crate) async fn a_claim_lapses_and_is_forgotten<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_claim_lapses_and_is_forgotten(room: Room) -> Outcome {
     let ledger = room.ledger();
     let (open, done) = (both("open", "k1", "a"), both("done", "k2", "b"));
     for one in [&open, &done] {
@@ -196,7 +196,7 @@ pub(crate) async fn a_claim_lapses_and_is_forgotten<R: LedgerRoom>(room: R) -> O
     Ok(())
 }
 
-pub(crate) async fn a_claim_that_lapsed_is_none_though_nobody_swept<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_claim_that_lapsed_is_none_though_nobody_swept(room: Room) -> Outcome {
     let ledger = room.ledger();
     assert_eq!(claim(&ledger, &request("r", "a")).await, Claimed::New);
     let later = Claim { digest: [2; 32], ..at(&request("r", "b"), START.plus(WINDOW)) };
@@ -207,7 +207,7 @@ pub(crate) async fn a_claim_that_lapsed_is_none_though_nobody_swept<R: LedgerRoo
     Ok(())
 }
 
-pub(crate) async fn many_claims_are_forgotten_in_bounded_steps<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn many_claims_are_forgotten_in_bounded_steps(room: Room) -> Outcome {
     let ledger = room.ledger();
     for batch in 0..5 {
         let claims: Vec<Claim> = (0..500).map(|i| request(&format!("r{batch}-{i}"), "a")).collect();
@@ -224,7 +224,7 @@ pub(crate) async fn many_claims_are_forgotten_in_bounded_steps<R: LedgerRoom>(ro
     Ok(())
 }
 
-pub(crate) async fn claims_survive_a_restart<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn claims_survive_a_restart(room: Room) -> Outcome {
     let ledger = room.ledger();
     assert_eq!(claim(&ledger, &both("r", "k", "a")).await, Claimed::New);
     assert_eq!(claim(&ledger, &request("s", "b")).await, Claimed::New);

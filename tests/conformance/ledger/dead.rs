@@ -6,13 +6,13 @@ use lineshaft::ledger::DeadTask;
 use crate::broker::restart::reopen;
 use crate::harness::{Outcome, START};
 use crate::make::*;
-use crate::room::LedgerRoom;
+use crate::room::Room;
 
 fn begun(label: &str, generation: u64) -> DeadTask {
     DeadTask { requeue: Some(generation), ..dead(label, "lost") }
 }
 
-pub(crate) async fn a_dead_task_is_found_by_its_message<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_dead_task_is_found_by_its_message(room: Room) -> Outcome {
     let ledger = room.ledger();
     ledger.bury(&["a", "b"].map(|label| dead(label, "lost"))).await.expect("bury");
     let found = ledger.dead_of(&["b", "x", "a"].map(key)).await;
@@ -20,7 +20,7 @@ pub(crate) async fn a_dead_task_is_found_by_its_message<R: LedgerRoom>(room: R) 
     Ok(())
 }
 
-pub(crate) async fn a_requeue_goes_on_under_the_generation_it_was_begun_with<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_requeue_goes_on_under_the_generation_it_was_begun_with(room: Room) -> Outcome {
     let ledger = room.ledger();
     ledger.bury(&["a", "b"].map(|label| dead(label, "lost"))).await.expect("bury");
     let first = ledger.begin_requeue(&[(key("a"), 7)]).await;
@@ -31,7 +31,7 @@ pub(crate) async fn a_requeue_goes_on_under_the_generation_it_was_begun_with<R: 
     Ok(())
 }
 
-pub(crate) async fn what_is_not_dead_is_neither_requeued_nor_forgotten<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn what_is_not_dead_is_neither_requeued_nor_forgotten(room: Room) -> Outcome {
     let ledger = room.ledger();
     assert_eq!(ledger.begin_requeue(&[(key("a"), 7)]).await, Ok(vec![None]));
     assert_eq!(ledger.forget_dead(&[key("a")]).await, Ok(vec![false]));
@@ -39,7 +39,7 @@ pub(crate) async fn what_is_not_dead_is_neither_requeued_nor_forgotten<R: Ledger
     Ok(())
 }
 
-pub(crate) async fn a_forgotten_dead_task_is_gone_and_the_others_stay<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_forgotten_dead_task_is_gone_and_the_others_stay(room: Room) -> Outcome {
     let ledger = room.ledger();
     ledger.bury(&["a", "b", "c"].map(|label| dead(label, "lost"))).await.expect("bury");
     let forgotten = ledger.forget_dead(&["c", "a", "c"].map(key)).await;
@@ -49,7 +49,7 @@ pub(crate) async fn a_forgotten_dead_task_is_gone_and_the_others_stay<R: LedgerR
     Ok(())
 }
 
-pub(crate) async fn a_requeue_that_was_begun_survives_a_restart<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_requeue_that_was_begun_survives_a_restart(room: Room) -> Outcome {
     room.ledger().bury(&["a", "b"].map(|label| dead(label, "lost"))).await.expect("bury");
     room.ledger().begin_requeue(&[(key("a"), 7)]).await.expect("begin");
     room.ledger().forget_dead(&[key("b")]).await.expect("forget");
@@ -63,7 +63,7 @@ fn aged(label: &str, seconds: u64) -> DeadTask {
     DeadTask { at: later(START, seconds), ..dead(label, "lost") }
 }
 
-pub(crate) async fn dead_tasks_are_forgotten_by_their_age_in_bounded_steps<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn dead_tasks_are_forgotten_by_their_age_in_bounded_steps(room: Room) -> Outcome {
     let ledger = room.ledger();
     // The older the later in order of their keys.
     let all: Vec<DeadTask> = (0..300).map(|n| aged(&format!("m{n:03}"), 300 - n)).collect();
@@ -81,7 +81,7 @@ pub(crate) async fn dead_tasks_are_forgotten_by_their_age_in_bounded_steps<R: Le
     Ok(())
 }
 
-pub(crate) async fn a_task_set_aside_anew_is_as_old_as_the_last_time<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_task_set_aside_anew_is_as_old_as_the_last_time(room: Room) -> Outcome {
     let ledger = room.ledger();
     ledger.bury(&[aged("a", 1), aged("b", 1)]).await.expect("bury");
     ledger.bury(&[aged("a", 9)]).await.expect("bury");
@@ -92,7 +92,7 @@ pub(crate) async fn a_task_set_aside_anew_is_as_old_as_the_last_time<R: LedgerRo
     Ok(())
 }
 
-pub(crate) async fn the_age_of_a_dead_task_survives_a_restart<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn the_age_of_a_dead_task_survives_a_restart(room: Room) -> Outcome {
     room.ledger().bury(&[aged("a", 1), aged("b", 9)]).await.expect("bury");
     let room = reopen(room).await?;
     assert_eq!(room.ledger().sweep_dead(later(START, 5)).await, Ok(1));

@@ -7,13 +7,13 @@ use lineshaft::task::{FencingToken, LeaseId};
 use crate::broker::restart::reopen;
 use crate::harness::{Outcome, START};
 use crate::make::*;
-use crate::room::LedgerRoom;
+use crate::room::Room;
 
-async fn decide<R: LedgerRoom>(room: &R, lease: &LeaseId, report: Option<&str>, outcome: u8) -> Verdict {
+async fn decide(room: &Room, lease: &LeaseId, report: Option<&str>, outcome: u8) -> Verdict {
     room.ledger().decide(&[decision(lease, report, outcome)]).await.expect("decide")[0]
 }
 
-pub(crate) async fn the_first_decision_is_recorded_and_ends_the_lease<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn the_first_decision_is_recorded_and_ends_the_lease(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let held = lease(&ledger, "a", "s1").await;
@@ -26,7 +26,7 @@ pub(crate) async fn the_first_decision_is_recorded_and_ends_the_lease<R: LedgerR
     Ok(())
 }
 
-pub(crate) async fn the_same_report_is_a_duplicate<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn the_same_report_is_a_duplicate(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     let held = lease(&room.ledger(), "a", "s1").await;
     decide(&room, &held.id, Some("r"), 1).await;
@@ -35,7 +35,7 @@ pub(crate) async fn the_same_report_is_a_duplicate<R: LedgerRoom>(room: R) -> Ou
     Ok(())
 }
 
-pub(crate) async fn the_same_outcome_under_another_report_is_a_duplicate<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn the_same_outcome_under_another_report_is_a_duplicate(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     for (label, first) in [("a", Some("r")), ("b", None)] {
         let held = lease(&room.ledger(), label, "s1").await;
@@ -46,7 +46,7 @@ pub(crate) async fn the_same_outcome_under_another_report_is_a_duplicate<R: Ledg
     Ok(())
 }
 
-pub(crate) async fn another_outcome_is_a_conflict<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn another_outcome_is_a_conflict(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     for (label, first) in [("a", Some("r")), ("b", None)] {
         let held = lease(&room.ledger(), label, "s1").await;
@@ -58,7 +58,7 @@ pub(crate) async fn another_outcome_is_a_conflict<R: LedgerRoom>(room: R) -> Out
     Ok(())
 }
 
-pub(crate) async fn a_late_report_is_recorded_if_nothing_was_granted_since<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_late_report_is_recorded_if_nothing_was_granted_since(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1", "s2"]).await;
     let endings =
@@ -74,7 +74,7 @@ pub(crate) async fn a_late_report_is_recorded_if_nothing_was_granted_since<R: Le
     Ok(())
 }
 
-pub(crate) async fn a_late_report_is_superseded_by_a_later_grant<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_late_report_is_superseded_by_a_later_grant(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1", "s2"]).await;
     let late = lease(&ledger, "a", "s1").await;
@@ -86,7 +86,7 @@ pub(crate) async fn a_late_report_is_superseded_by_a_later_grant<R: LedgerRoom>(
     Ok(())
 }
 
-pub(crate) async fn an_older_lease_of_a_decided_message_is_superseded<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn an_older_lease_of_a_decided_message_is_superseded(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let older = lease(&ledger, "a", "s1").await;
@@ -99,7 +99,7 @@ pub(crate) async fn an_older_lease_of_a_decided_message_is_superseded<R: LedgerR
     Ok(())
 }
 
-pub(crate) async fn what_was_never_granted_is_superseded<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn what_was_never_granted_is_superseded(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let held = lease(&ledger, "a", "s1").await;
@@ -111,7 +111,7 @@ pub(crate) async fn what_was_never_granted_is_superseded<R: LedgerRoom>(room: R)
     Ok(())
 }
 
-pub(crate) async fn within_a_batch_the_first_decision_counts<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn within_a_batch_the_first_decision_counts(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let (a, b) = (lease(&ledger, "a", "s1").await.id, lease(&ledger, "b", "s1").await.id);
@@ -130,7 +130,7 @@ pub(crate) async fn within_a_batch_the_first_decision_counts<R: LedgerRoom>(room
     Ok(())
 }
 
-pub(crate) async fn of_decisions_at_the_same_time_one_is_recorded<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn of_decisions_at_the_same_time_one_is_recorded(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     for round in 0..5 {
         let held = lease(&room.ledger(), &format!("m{round}"), "s1").await;
@@ -148,7 +148,7 @@ pub(crate) async fn of_decisions_at_the_same_time_one_is_recorded<R: LedgerRoom>
     Ok(())
 }
 
-pub(crate) async fn decisions_survive_a_restart<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn decisions_survive_a_restart(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     let held = lease(&room.ledger(), "a", "s1").await;
     decide(&room, &held.id, Some("r"), 1).await;

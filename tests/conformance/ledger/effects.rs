@@ -8,7 +8,7 @@ use lineshaft::task::{FailureReason, FencingToken, LeaseId, MessageKey, Status};
 use crate::broker::restart::reopen;
 use crate::harness::{Outcome, START};
 use crate::make::*;
-use crate::room::LedgerRoom;
+use crate::room::Room;
 
 /// Effects that use every field.
 pub(crate) fn rich(label: &str) -> Effects {
@@ -27,12 +27,12 @@ pub(crate) fn rich(label: &str) -> Effects {
     Effects { states: vec![failed, ended], publish: vec![retry, message(&format!("{label}-callback"))] }
 }
 
-async fn undone<R: LedgerRoom>(room: &R) -> Vec<Undone> {
+async fn undone(room: &Room) -> Vec<Undone> {
     room.ledger().undone(later(START, 1_000_000), 1_000).await.expect("undone")
 }
 
 /// Decides `label` with effects at START plus `seconds`.
-async fn decided<R: LedgerRoom>(room: &R, label: &str, seconds: u64) {
+async fn decided(room: &Room, label: &str, seconds: u64) {
     let held = lease(&room.ledger(), label, "s1").await;
     let decision = Decision { at: later(START, seconds), effects: rich(label), ..decision(&held.id, Some(label), 1) };
     assert_eq!(room.ledger().decide(&[decision]).await, Ok(vec![Verdict::Recorded]));
@@ -42,7 +42,7 @@ fn expect(labels: &[&str]) -> Vec<Undone> {
     labels.iter().map(|label| Undone { message: key(label), effects: rich(label) }).collect()
 }
 
-pub(crate) async fn undone_effects_are_listed_oldest_first_as_they_were_recorded<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn undone_effects_are_listed_oldest_first_as_they_were_recorded(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     assert_eq!(undone(&room).await, []);
     for (label, seconds) in [("c", 10), ("a", 20), ("b", 10), ("d", 0)] {
@@ -53,7 +53,7 @@ pub(crate) async fn undone_effects_are_listed_oldest_first_as_they_were_recorded
     Ok(())
 }
 
-pub(crate) async fn only_decisions_from_before_are_undone<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn only_decisions_from_before_are_undone(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     decided(&room, "a", 10).await;
     decided(&room, "b", 20).await;
@@ -63,7 +63,7 @@ pub(crate) async fn only_decisions_from_before_are_undone<R: LedgerRoom>(room: R
     Ok(())
 }
 
-pub(crate) async fn done_effects_are_listed_no_more<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn done_effects_are_listed_no_more(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     for label in ["a", "b", "c"] {
         decided(&room, label, 0).await;
@@ -75,7 +75,7 @@ pub(crate) async fn done_effects_are_listed_no_more<R: LedgerRoom>(room: R) -> O
     Ok(())
 }
 
-pub(crate) async fn what_is_refused_has_no_effects<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn what_is_refused_has_no_effects(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     decided(&room, "a", 0).await;
@@ -97,7 +97,7 @@ pub(crate) async fn what_is_refused_has_no_effects<R: LedgerRoom>(room: R) -> Ou
     Ok(())
 }
 
-pub(crate) async fn undone_effects_survive_a_restart<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn undone_effects_survive_a_restart(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     for label in ["b", "c", "a"] {
         decided(&room, label, 5).await;
@@ -117,7 +117,7 @@ fn rich_dead(label: &str) -> DeadTask {
     }
 }
 
-pub(crate) async fn a_dead_task_is_set_aside_with_its_decision<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_dead_task_is_set_aside_with_its_decision(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     let held = lease(&room.ledger(), "a", "s1").await;
     let decision = Decision { dead: Some(rich_dead("a")), ..decision(&held.id, None, 1) };
@@ -128,7 +128,7 @@ pub(crate) async fn a_dead_task_is_set_aside_with_its_decision<R: LedgerRoom>(ro
     Ok(())
 }
 
-pub(crate) async fn dead_tasks_are_listed_page_by_page_in_order_of_their_keys<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn dead_tasks_are_listed_page_by_page_in_order_of_their_keys(room: Room) -> Outcome {
     let ledger = room.ledger();
     ledger.bury(&["d", "b", "e", "a", "c"].map(|label| dead(label, "no task"))).await.expect("bury");
     let mut seen = String::new();
@@ -144,7 +144,7 @@ pub(crate) async fn dead_tasks_are_listed_page_by_page_in_order_of_their_keys<R:
     Ok(())
 }
 
-pub(crate) async fn a_body_that_is_no_task_is_set_aside_without_a_decision<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_body_that_is_no_task_is_set_aside_without_a_decision(room: Room) -> Outcome {
     let ledger = room.ledger();
     ledger.bury(&[dead("a", "no JSON"), dead("b", "no JSON")]).await.expect("bury");
     ledger.bury(&[dead("a", "no JSON at byte 3")]).await.expect("bury");

@@ -6,7 +6,7 @@ use lineshaft::task::{FencingToken, LeaseId};
 use crate::broker::restart::reopen;
 use crate::harness::{Outcome, START};
 use crate::make::*;
-use crate::room::LedgerRoom;
+use crate::room::Room;
 
 fn free(report: &str) -> Ending {
     Ending::Free { report: Some(report.to_owned()) }
@@ -15,7 +15,7 @@ fn free(report: &str) -> Ending {
 const UNNAMED: Ending = Ending::Free { report: None };
 const LOST: Ending = Ending::Lost { at: START };
 
-pub(crate) async fn a_free_ending_costs_no_attempt_and_is_counted<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_free_ending_costs_no_attempt_and_is_counted(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     for releases in 0..3 {
@@ -27,7 +27,7 @@ pub(crate) async fn a_free_ending_costs_no_attempt_and_is_counted<R: LedgerRoom>
     Ok(())
 }
 
-pub(crate) async fn a_lost_worker_costs_an_attempt_and_is_remembered<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_lost_worker_costs_an_attempt_and_is_remembered(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1", "s2"]).await;
     let first = lease(&ledger, "a", "s1").await;
@@ -45,7 +45,7 @@ pub(crate) async fn a_lost_worker_costs_an_attempt_and_is_remembered<R: LedgerRo
     Ok(())
 }
 
-pub(crate) async fn the_same_ending_again_is_a_duplicate<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn the_same_ending_again_is_a_duplicate(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let endings =
@@ -61,7 +61,7 @@ pub(crate) async fn the_same_ending_again_is_a_duplicate<R: LedgerRoom>(room: R)
     Ok(())
 }
 
-pub(crate) async fn another_ending_is_a_conflict<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn another_ending_is_a_conflict(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let endings = [free("r"), free("other"), UNNAMED, LOST];
@@ -78,7 +78,7 @@ pub(crate) async fn another_ending_is_a_conflict<R: LedgerRoom>(room: R) -> Outc
     Ok(())
 }
 
-pub(crate) async fn only_the_last_lease_of_a_message_is_ended<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn only_the_last_lease_of_a_message_is_ended(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let older = lease(&ledger, "a", "s1").await;
@@ -94,7 +94,7 @@ pub(crate) async fn only_the_last_lease_of_a_message_is_ended<R: LedgerRoom>(roo
     Ok(())
 }
 
-pub(crate) async fn what_is_decided_cannot_be_released<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn what_is_decided_cannot_be_released(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let older = lease(&ledger, "a", "s1").await;
@@ -109,7 +109,7 @@ pub(crate) async fn what_is_decided_cannot_be_released<R: LedgerRoom>(room: R) -
     Ok(())
 }
 
-pub(crate) async fn endings_survive_a_restart<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn endings_survive_a_restart(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     let (a, b) = (lease(&room.ledger(), "a", "s1").await, lease(&room.ledger(), "b", "s1").await);
     room.ledger().release(&[(a.id.clone(), free("r")), (b.id.clone(), LOST)]).await.expect("release");

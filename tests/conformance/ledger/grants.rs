@@ -9,11 +9,11 @@ use lineshaft::task::{FencingToken, LeaseId};
 use crate::broker::restart::reopen;
 use crate::harness::Outcome;
 use crate::make::*;
-use crate::room::LedgerRoom;
+use crate::room::Room;
 
 const FREE: Ending = Ending::Free { report: None };
 
-pub(crate) async fn a_lease_is_read_as_it_was_granted<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_lease_is_read_as_it_was_granted(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let full = Grant {
@@ -44,7 +44,7 @@ pub(crate) async fn a_lease_is_read_as_it_was_granted<R: LedgerRoom>(room: R) ->
     Ok(())
 }
 
-pub(crate) async fn a_message_with_a_live_lease_is_held<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_message_with_a_live_lease_is_held(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1", "s2"]).await;
     let begun = ledger.begin(&[grant("a", "s1"), grant("a", "s2"), grant("b", "s2")]).await.expect("begin");
@@ -55,7 +55,7 @@ pub(crate) async fn a_message_with_a_live_lease_is_held<R: LedgerRoom>(room: R) 
     Ok(())
 }
 
-pub(crate) async fn a_message_with_a_decision_is_decided<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_message_with_a_decision_is_decided(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let held = lease(&ledger, "a", "s1").await;
@@ -66,7 +66,7 @@ pub(crate) async fn a_message_with_a_decision_is_decided<R: LedgerRoom>(room: R)
     Ok(())
 }
 
-pub(crate) async fn without_a_session_nothing_is_granted<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn without_a_session_nothing_is_granted(room: Room) -> Outcome {
     let ledger = room.ledger();
     assert_eq!(begin(&ledger, &grant("a", "s1")).await, Begun::NoSession);
     assert_eq!(ledger.standing(&[key("a")]).await, Ok(vec![Standing::Open]));
@@ -75,7 +75,7 @@ pub(crate) async fn without_a_session_nothing_is_granted<R: LedgerRoom>(room: R)
     Ok(())
 }
 
-pub(crate) async fn under_an_outdated_attach_nothing_is_granted<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn under_an_outdated_attach_nothing_is_granted(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let old = Grant { attach: 1, ..grant("a", "s1") };
@@ -88,7 +88,7 @@ pub(crate) async fn under_an_outdated_attach_nothing_is_granted<R: LedgerRoom>(r
     Ok(())
 }
 
-pub(crate) async fn what_is_held_or_decided_is_so_for_anybody<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn what_is_held_or_decided_is_so_for_anybody(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let (held, ended) = (lease(&ledger, "a", "s1").await, lease(&ledger, "b", "s1").await);
@@ -98,7 +98,7 @@ pub(crate) async fn what_is_held_or_decided_is_so_for_anybody<R: LedgerRoom>(roo
     Ok(())
 }
 
-pub(crate) async fn of_grants_of_one_message_at_the_same_time_one_runs<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn of_grants_of_one_message_at_the_same_time_one_runs(room: Room) -> Outcome {
     let ledger = room.ledger();
     let ids: Vec<String> = (0..8).map(|n| format!("s{n}")).collect();
     attach(&ledger, &ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -113,7 +113,7 @@ pub(crate) async fn of_grants_of_one_message_at_the_same_time_one_runs<R: Ledger
     Ok(())
 }
 
-pub(crate) async fn tokens_grow_with_every_grant<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn tokens_grow_with_every_grant(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let mut last = FencingToken(0);
@@ -131,7 +131,7 @@ pub(crate) async fn tokens_grow_with_every_grant<R: LedgerRoom>(room: R) -> Outc
     Ok(())
 }
 
-pub(crate) async fn tokens_are_no_less_than_the_wall_clock<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn tokens_are_no_less_than_the_wall_clock(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let us = room.now().0 / 1_000;
@@ -139,7 +139,7 @@ pub(crate) async fn tokens_are_no_less_than_the_wall_clock<R: LedgerRoom>(room: 
     Ok(())
 }
 
-pub(crate) async fn tokens_grow_though_the_wall_clock_is_stepped_back<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn tokens_grow_though_the_wall_clock_is_stepped_back(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let first = lease(&ledger, "a", "s1").await;
@@ -149,7 +149,7 @@ pub(crate) async fn tokens_grow_though_the_wall_clock_is_stepped_back<R: LedgerR
     Ok(())
 }
 
-pub(crate) async fn tokens_grow_over_a_restart<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn tokens_grow_over_a_restart(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     let first = lease(&room.ledger(), "a", "s1").await;
     room.ledger().release(&[(first.id.clone(), FREE)]).await.expect("release");
@@ -161,7 +161,7 @@ pub(crate) async fn tokens_grow_over_a_restart<R: LedgerRoom>(room: R) -> Outcom
     Ok(())
 }
 
-pub(crate) async fn attempts_count_earlier_messages_and_lost_workers<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn attempts_count_earlier_messages_and_lost_workers(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let third = Grant { attempts_before: 2, ..grant("a", "s1") };
@@ -175,7 +175,7 @@ pub(crate) async fn attempts_count_earlier_messages_and_lost_workers<R: LedgerRo
     Ok(())
 }
 
-pub(crate) async fn lookup_tells_how_a_lease_stands<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn lookup_tells_how_a_lease_stands(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let older = lease(&ledger, "decided", "s1").await;
@@ -201,7 +201,7 @@ pub(crate) async fn lookup_tells_how_a_lease_stands<R: LedgerRoom>(room: R) -> O
     Ok(())
 }
 
-pub(crate) async fn standing_tells_how_a_message_stands<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn standing_tells_how_a_message_stands(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let (live, released) = (lease(&ledger, "live", "s1").await, lease(&ledger, "released", "s1").await);
@@ -213,7 +213,7 @@ pub(crate) async fn standing_tells_how_a_message_stands<R: LedgerRoom>(room: R) 
     Ok(())
 }
 
-pub(crate) async fn leases_are_listed_oldest_first_and_filtered<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn leases_are_listed_oldest_first_and_filtered(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1", "s2"]).await;
     let mut granted = Vec::new();
@@ -246,7 +246,7 @@ pub(crate) async fn leases_are_listed_oldest_first_and_filtered<R: LedgerRoom>(r
     Ok(())
 }
 
-pub(crate) async fn leases_survive_a_restart<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn leases_survive_a_restart(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1", "s2"]).await;
     let full = Grant { request_id: Some("r".to_owned()), body: Some(Bytes::from_static(b"body")), ..grant("a", "s1") };
     let Begun::Run(held) = begin(&room.ledger(), &full).await else { panic!("not granted") };

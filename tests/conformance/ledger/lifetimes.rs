@@ -8,7 +8,7 @@ use lineshaft::ledger::{Decision, Ledger, Lifetime, Verdict};
 use crate::broker::restart::reopen;
 use crate::harness::{Outcome, START};
 use crate::make::*;
-use crate::room::LedgerRoom;
+use crate::room::Room;
 
 /// The lifetime of a sending, over some seconds after the start.
 pub(crate) fn lifetime(label: &str, generation: u64, seconds: u64) -> Lifetime {
@@ -28,7 +28,7 @@ pub(crate) async fn all(ledger: &Arc<dyn Ledger>) -> Vec<Lifetime> {
     ledger.lifetimes().over(WallTime(u64::MAX), None, 100).await.expect("lifetimes")
 }
 
-pub(crate) async fn a_lifetime_is_over_from_its_moment_on<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_lifetime_is_over_from_its_moment_on(room: Room) -> Outcome {
     let ledger = room.ledger();
     limit(&ledger, &[lifetime("a", 7, 5)]).await;
     assert_eq!(over(&ledger, 4).await, []);
@@ -39,7 +39,7 @@ pub(crate) async fn a_lifetime_is_over_from_its_moment_on<R: LedgerRoom>(room: R
     Ok(())
 }
 
-pub(crate) async fn lifetimes_are_listed_page_by_page_in_order_of_their_moments<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn lifetimes_are_listed_page_by_page_in_order_of_their_moments(room: Room) -> Outcome {
     let ledger = room.ledger();
     let sorted =
         [lifetime("b", 1, 1), lifetime("a", 1, 2), lifetime("a", 2, 2), lifetime("ab", 1, 2), lifetime("b", 1, 2)];
@@ -55,7 +55,7 @@ pub(crate) async fn lifetimes_are_listed_page_by_page_in_order_of_their_moments<
     Ok(())
 }
 
-pub(crate) async fn a_forgotten_lifetime_is_gone_and_the_others_stay<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_forgotten_lifetime_is_gone_and_the_others_stay(room: Room) -> Outcome {
     let ledger = room.ledger();
     limit(&ledger, &[lifetime("a", 1, 1), lifetime("a", 2, 1), lifetime("b", 1, 1)]).await;
     let unknown = [lifetime("a", 1, 2), lifetime("c", 1, 1)];
@@ -65,7 +65,7 @@ pub(crate) async fn a_forgotten_lifetime_is_gone_and_the_others_stay<R: LedgerRo
     Ok(())
 }
 
-pub(crate) async fn a_lifetime_goes_with_the_decision_that_ends_its_task<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_lifetime_goes_with_the_decision_that_ends_its_task(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     limit(&ledger, &[lifetime("a", 1, 1), lifetime("a", 2, 1)]).await;
@@ -85,7 +85,7 @@ pub(crate) async fn a_lifetime_goes_with_the_decision_that_ends_its_task<R: Ledg
     Ok(())
 }
 
-pub(crate) async fn lifetimes_survive_a_restart<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn lifetimes_survive_a_restart(room: Room) -> Outcome {
     limit(&room.ledger(), &[lifetime("a", 7, 5)]).await;
     let room = reopen(room).await?;
     assert_eq!(over(&room.ledger(), 5).await, [lifetime("a", 7, 5)]);

@@ -14,9 +14,9 @@ pub(crate) mod sweep;
 
 /// All cases of this seam.
 macro_rules! cases {
-    ($room:ty) => {
-        mod ledger {
-            crate::harness::cases!($room, ledger::sessions:
+    ($($of:tt)+) => {
+        pub(crate) mod ledger {
+            crate::harness::cases!($($of)+, ledger::sessions:
                 a_session_is_read_as_it_was_recorded
                 a_session_attaches_again_only_with_a_higher_number
                 an_unknown_session_attaches_only_with_number_one
@@ -38,7 +38,7 @@ macro_rules! cases {
                 a_session_may_stand_still_anew_after_a_restart
                 a_notice_reaches_every_listener
             );
-            crate::harness::cases!($room, ledger::grants:
+            crate::harness::cases!($($of)+, ledger::grants:
                 a_lease_is_read_as_it_was_granted
                 a_message_with_a_live_lease_is_held
                 a_message_with_a_decision_is_decided
@@ -56,7 +56,7 @@ macro_rules! cases {
                 leases_are_listed_oldest_first_and_filtered
                 leases_survive_a_restart
             );
-            crate::harness::cases!($room, ledger::endings:
+            crate::harness::cases!($($of)+, ledger::endings:
                 a_free_ending_costs_no_attempt_and_is_counted
                 a_lost_worker_costs_an_attempt_and_is_remembered
                 the_same_ending_again_is_a_duplicate
@@ -65,7 +65,7 @@ macro_rules! cases {
                 what_is_decided_cannot_be_released
                 endings_survive_a_restart
             );
-            crate::harness::cases!($room, ledger::decisions:
+            crate::harness::cases!($($of)+, ledger::decisions:
                 the_first_decision_is_recorded_and_ends_the_lease
                 the_same_report_is_a_duplicate
                 the_same_outcome_under_another_report_is_a_duplicate
@@ -78,7 +78,7 @@ macro_rules! cases {
                 of_decisions_at_the_same_time_one_is_recorded
                 decisions_survive_a_restart
             );
-            crate::harness::cases!($room, ledger::effects:
+            crate::harness::cases!($($of)+, ledger::effects:
                 undone_effects_are_listed_oldest_first_as_they_were_recorded
                 only_decisions_from_before_are_undone
                 done_effects_are_listed_no_more
@@ -88,7 +88,7 @@ macro_rules! cases {
                 dead_tasks_are_listed_page_by_page_in_order_of_their_keys
                 a_body_that_is_no_task_is_set_aside_without_a_decision
             );
-            crate::harness::cases!($room, ledger::dead:
+            crate::harness::cases!($($of)+, ledger::dead:
                 a_dead_task_is_found_by_its_message
                 a_requeue_goes_on_under_the_generation_it_was_begun_with
                 what_is_not_dead_is_neither_requeued_nor_forgotten
@@ -98,7 +98,7 @@ macro_rules! cases {
                 a_task_set_aside_anew_is_as_old_as_the_last_time
                 the_age_of_a_dead_task_survives_a_restart
             );
-            crate::harness::cases!($room, ledger::cancels:
+            crate::harness::cases!($($of)+, ledger::cancels:
                 a_marked_task_is_granted_only_to_be_ended
                 a_mark_needs_no_session
                 a_later_sending_is_not_cancelled_an_earlier_one_is
@@ -107,14 +107,14 @@ macro_rules! cases {
                 marks_are_listed_page_by_page_in_order_of_their_tasks
                 marks_survive_a_restart
             );
-            crate::harness::cases!($room, ledger::lifetimes:
+            crate::harness::cases!($($of)+, ledger::lifetimes:
                 a_lifetime_is_over_from_its_moment_on
                 lifetimes_are_listed_page_by_page_in_order_of_their_moments
                 a_forgotten_lifetime_is_gone_and_the_others_stay
                 a_lifetime_goes_with_the_decision_that_ends_its_task
                 lifetimes_survive_a_restart
             );
-            crate::harness::cases!($room, ledger::claims:
+            crate::harness::cases!($($of)+, ledger::claims:
                 a_send_is_claimed_then_published
                 a_request_id_names_one_content
                 within_a_batch_the_first_claim_counts
@@ -128,13 +128,13 @@ macro_rules! cases {
                 many_claims_are_forgotten_in_bounded_steps
                 claims_survive_a_restart
             );
-            crate::harness::cases!($room, ledger::pauses:
+            crate::harness::cases!($($of)+, ledger::pauses:
                 a_paused_queue_keeps_its_moment_until_it_is_resumed
                 pauses_survive_a_restart
                 live_leases_are_counted_by_queue
                 nobodys_grant_needs_neither_session_nor_mark
             );
-            crate::harness::cases!($room, ledger::sweep:
+            crate::harness::cases!($($of)+, ledger::sweep:
                 an_undone_decision_is_never_forgotten
                 a_decision_is_kept_from_when_it_is_done
                 marking_again_does_not_prolong

@@ -7,13 +7,13 @@ use lineshaft::task::QueueName;
 use crate::broker::restart::reopen;
 use crate::harness::Outcome;
 use crate::make::*;
-use crate::room::LedgerRoom;
+use crate::room::Room;
 
 fn since(name: &str, at: u64) -> (QueueName, WallTime) {
     (queue(name), WallTime(at))
 }
 
-pub(crate) async fn a_paused_queue_keeps_its_moment_until_it_is_resumed<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_paused_queue_keeps_its_moment_until_it_is_resumed(room: Room) -> Outcome {
     let ledger = room.ledger();
     assert_eq!(ledger.pause(&[queue("b"), queue("a")], WallTime(7)).await, Ok(()));
     assert_eq!(ledger.pause(&[queue("b")], WallTime(9)).await, Ok(()));
@@ -24,14 +24,14 @@ pub(crate) async fn a_paused_queue_keeps_its_moment_until_it_is_resumed<R: Ledge
     Ok(())
 }
 
-pub(crate) async fn pauses_survive_a_restart<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn pauses_survive_a_restart(room: Room) -> Outcome {
     room.ledger().pause(&[queue("a")], WallTime(7)).await.expect("pauses");
     let room = reopen(room).await?;
     assert_eq!(room.ledger().paused().await, Ok(vec![since("a", 7)]));
     Ok(())
 }
 
-pub(crate) async fn live_leases_are_counted_by_queue<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn live_leases_are_counted_by_queue(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1", "s2"]).await;
     assert_eq!(ledger.leased().await, Ok(vec![]));
@@ -44,7 +44,7 @@ pub(crate) async fn live_leases_are_counted_by_queue<R: LedgerRoom>(room: R) -> 
     Ok(())
 }
 
-pub(crate) async fn nobodys_grant_needs_neither_session_nor_mark<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn nobodys_grant_needs_neither_session_nor_mark(room: Room) -> Outcome {
     let ledger = room.ledger();
     let Begun::Run(lease) = begin(&ledger, &grant("a", NOBODY)).await else { panic!("not granted") };
     assert_eq!(begin(&ledger, &grant("a", NOBODY)).await, Begun::Held(lease.clone()));

@@ -7,9 +7,9 @@ use lineshaft::task::SessionId;
 use crate::broker::restart::reopen;
 use crate::harness::Outcome;
 use crate::make::*;
-use crate::room::LedgerRoom;
+use crate::room::Room;
 
-async fn number<R: LedgerRoom>(room: &R, id: &str) -> Option<u64> {
+async fn number(room: &Room, id: &str) -> Option<u64> {
     let renewals = room.ledger().renewals().await.expect("renewals");
     renewals.into_iter().find(|(session, _)| session.as_str() == id).map(|(_, number)| number)
 }
@@ -18,7 +18,7 @@ fn ids(leases: Option<Vec<Lease>>) -> Vec<String> {
     leases.expect("closed").iter().map(|lease| lease.id.message.to_string()).collect()
 }
 
-pub(crate) async fn a_session_is_read_as_it_was_recorded<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_session_is_read_as_it_was_recorded(room: Room) -> Outcome {
     let ledger = room.ledger();
     let full = session("s1", 1);
     let bare = Session { worker: String::new(), subscriptions: Vec::new(), concurrency: 0, ..session("s2", 1) };
@@ -30,7 +30,7 @@ pub(crate) async fn a_session_is_read_as_it_was_recorded<R: LedgerRoom>(room: R)
     Ok(())
 }
 
-pub(crate) async fn a_session_attaches_again_only_with_a_higher_number<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_session_attaches_again_only_with_a_higher_number(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let again = |attach, version: &str| Session { version: version.to_owned(), ..session("s1", attach) };
@@ -43,7 +43,7 @@ pub(crate) async fn a_session_attaches_again_only_with_a_higher_number<R: Ledger
     Ok(())
 }
 
-pub(crate) async fn an_unknown_session_attaches_only_with_number_one<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn an_unknown_session_attaches_only_with_number_one(room: Room) -> Outcome {
     let ledger = room.ledger();
     for attach in [0, 2, u64::MAX] {
         assert_eq!(ledger.attach(&session("s1", attach)).await, Ok(false), "{attach}");
@@ -53,7 +53,7 @@ pub(crate) async fn an_unknown_session_attaches_only_with_number_one<R: LedgerRo
     Ok(())
 }
 
-pub(crate) async fn of_attaches_with_the_same_number_one_wins<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn of_attaches_with_the_same_number_one_wins(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     for number in 2..5 {
@@ -65,7 +65,7 @@ pub(crate) async fn of_attaches_with_the_same_number_one_wins<R: LedgerRoom>(roo
     Ok(())
 }
 
-pub(crate) async fn sessions_are_listed_page_by_page_in_order<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn sessions_are_listed_page_by_page_in_order(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s3", "s1", "s5", "s2", "s4"]).await;
     let mut seen = Vec::new();
@@ -81,7 +81,7 @@ pub(crate) async fn sessions_are_listed_page_by_page_in_order<R: LedgerRoom>(roo
     Ok(())
 }
 
-pub(crate) async fn renewing_raises_the_number_of_that_session_alone<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn renewing_raises_the_number_of_that_session_alone(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1", "s2"]).await;
     let (one, two) = (number(&room, "s1").await, number(&room, "s2").await);
     assert_eq!(room.ledger().renew(&[session_id("s1")]).await, Ok(vec![true]));
@@ -90,7 +90,7 @@ pub(crate) async fn renewing_raises_the_number_of_that_session_alone<R: LedgerRo
     Ok(())
 }
 
-pub(crate) async fn renewing_an_unknown_session_answers_false<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn renewing_an_unknown_session_answers_false(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let answers = ledger.renew(&[session_id("s0"), session_id("s1"), session_id("s2")]).await;
@@ -100,7 +100,7 @@ pub(crate) async fn renewing_an_unknown_session_answers_false<R: LedgerRoom>(roo
     Ok(())
 }
 
-pub(crate) async fn attaching_again_counts_as_renewal<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn attaching_again_counts_as_renewal(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let before = number(&room, "s1").await;
@@ -112,7 +112,7 @@ pub(crate) async fn attaching_again_counts_as_renewal<R: LedgerRoom>(room: R) ->
     Ok(())
 }
 
-pub(crate) async fn a_session_that_was_renewed_is_not_closed<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_session_that_was_renewed_is_not_closed(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     lease(&ledger, "a", "s1").await;
@@ -125,7 +125,7 @@ pub(crate) async fn a_session_that_was_renewed_is_not_closed<R: LedgerRoom>(room
     Ok(())
 }
 
-pub(crate) async fn a_session_that_stood_still_is_closed<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_session_that_stood_still_is_closed(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1", "s2"]).await;
     ledger.renew(&[session_id("s1")]).await.expect("renew");
@@ -140,7 +140,7 @@ pub(crate) async fn a_session_that_stood_still_is_closed<R: LedgerRoom>(room: R)
     Ok(())
 }
 
-pub(crate) async fn a_session_is_closed_whatever_its_number_if_none_is_given<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_session_is_closed_whatever_its_number_if_none_is_given(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     ledger.renew(&[session_id("s1")]).await.expect("renew");
@@ -149,7 +149,7 @@ pub(crate) async fn a_session_is_closed_whatever_its_number_if_none_is_given<R: 
     Ok(())
 }
 
-pub(crate) async fn closing_answers_the_leases_oldest_first_until_they_are_ended<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn closing_answers_the_leases_oldest_first_until_they_are_ended(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1", "s2"]).await;
     let mut held = Vec::new();
@@ -168,14 +168,14 @@ pub(crate) async fn closing_answers_the_leases_oldest_first_until_they_are_ended
     Ok(())
 }
 
-pub(crate) async fn closing_an_unknown_session_answers_no_leases<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn closing_an_unknown_session_answers_no_leases(room: Room) -> Outcome {
     for renewal in [None, Some(0), Some(3)] {
         assert_eq!(room.ledger().close(&session_id("s1"), renewal).await, Ok(Some(Vec::new())));
     }
     Ok(())
 }
 
-pub(crate) async fn a_closed_session_gets_no_lease_and_does_not_come_back<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_closed_session_gets_no_lease_and_does_not_come_back(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     ledger.close(&session_id("s1"), None).await.expect("close");
@@ -184,7 +184,7 @@ pub(crate) async fn a_closed_session_gets_no_lease_and_does_not_come_back<R: Led
     Ok(())
 }
 
-pub(crate) async fn leases_of_a_closed_session_live_until_they_are_ended<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn leases_of_a_closed_session_live_until_they_are_ended(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1", "s2"]).await;
     let held = lease(&ledger, "a", "s1").await;
@@ -195,7 +195,7 @@ pub(crate) async fn leases_of_a_closed_session_live_until_they_are_ended<R: Ledg
     Ok(())
 }
 
-pub(crate) async fn leases_without_a_session_are_orphans<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn leases_without_a_session_are_orphans(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1", "s2", "s3"]).await;
     let (b, _) = (lease(&ledger, "b", "s1").await, lease(&ledger, "x", "s2").await);
@@ -211,7 +211,7 @@ pub(crate) async fn leases_without_a_session_are_orphans<R: LedgerRoom>(room: R)
     Ok(())
 }
 
-pub(crate) async fn either_the_renewal_or_the_closing_wins<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn either_the_renewal_or_the_closing_wins(room: Room) -> Outcome {
     let ledger = room.ledger();
     for round in 0..20 {
         let (text, ledger) = (format!("s{round}"), &ledger);
@@ -232,7 +232,7 @@ pub(crate) async fn either_the_renewal_or_the_closing_wins<R: LedgerRoom>(room: 
     Ok(())
 }
 
-pub(crate) async fn sessions_survive_a_restart<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn sessions_survive_a_restart(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1", "s2", "s3"]).await;
     room.ledger().attach(&session("s1", 4)).await.expect("attach");
     room.ledger().close(&session_id("s2"), None).await.expect("close");
@@ -246,7 +246,7 @@ pub(crate) async fn sessions_survive_a_restart<R: LedgerRoom>(room: R) -> Outcom
     Ok(())
 }
 
-pub(crate) async fn a_session_may_stand_still_anew_after_a_restart<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_session_may_stand_still_anew_after_a_restart(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     let held = lease(&room.ledger(), "a", "s1").await;
     let room = reopen(room).await?;
@@ -257,7 +257,7 @@ pub(crate) async fn a_session_may_stand_still_anew_after_a_restart<R: LedgerRoom
     Ok(())
 }
 
-pub(crate) async fn a_notice_reaches_every_listener<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_notice_reaches_every_listener(room: Room) -> Outcome {
     let ledger = room.ledger();
     ledger.notices().tell(Notice::Closed(session_id("s0")));
     let (mut one, mut two) = (ledger.notices().listen(), ledger.notices().listen());

@@ -10,7 +10,7 @@ use lineshaft::task::LeaseId;
 use crate::broker::restart::reopen;
 use crate::harness::Outcome;
 use crate::make::*;
-use crate::room::LedgerRoom;
+use crate::room::Room;
 
 const FREE: Ending = Ending::Free { report: None };
 
@@ -41,7 +41,7 @@ async fn released(ledger: &Arc<dyn Ledger>, label: &str) -> Lease {
     held
 }
 
-pub(crate) async fn an_undone_decision_is_never_forgotten<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn an_undone_decision_is_never_forgotten(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     decided(&ledger, "a").await;
@@ -51,7 +51,7 @@ pub(crate) async fn an_undone_decision_is_never_forgotten<R: LedgerRoom>(room: R
     Ok(())
 }
 
-pub(crate) async fn a_decision_is_kept_from_when_it_is_done<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_decision_is_kept_from_when_it_is_done(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let id = decided(&ledger, "a").await;
@@ -68,7 +68,7 @@ pub(crate) async fn a_decision_is_kept_from_when_it_is_done<R: LedgerRoom>(room:
     Ok(())
 }
 
-pub(crate) async fn marking_again_does_not_prolong<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn marking_again_does_not_prolong(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     decided(&ledger, "a").await;
@@ -79,7 +79,7 @@ pub(crate) async fn marking_again_does_not_prolong<R: LedgerRoom>(room: R) -> Ou
     Ok(())
 }
 
-pub(crate) async fn marking_what_is_not_decided_changes_nothing<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn marking_what_is_not_decided_changes_nothing(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let held = lease(&ledger, "a", "s1").await;
@@ -90,7 +90,7 @@ pub(crate) async fn marking_what_is_not_decided_changes_nothing<R: LedgerRoom>(r
     Ok(())
 }
 
-pub(crate) async fn a_live_lease_is_never_forgotten<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_live_lease_is_never_forgotten(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1", "s2"]).await;
     let held = lease(&ledger, "a", "s1").await;
@@ -103,7 +103,7 @@ pub(crate) async fn a_live_lease_is_never_forgotten<R: LedgerRoom>(room: R) -> O
     Ok(())
 }
 
-pub(crate) async fn a_released_message_is_remembered_for_seven_days<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_released_message_is_remembered_for_seven_days(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let held = released(&ledger, "a").await;
@@ -117,7 +117,7 @@ pub(crate) async fn a_released_message_is_remembered_for_seven_days<R: LedgerRoo
     Ok(())
 }
 
-pub(crate) async fn a_touched_message_is_remembered_anew<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn a_touched_message_is_remembered_anew(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     released(&ledger, "a").await;
@@ -129,7 +129,7 @@ pub(crate) async fn a_touched_message_is_remembered_anew<R: LedgerRoom>(room: R)
     Ok(())
 }
 
-pub(crate) async fn what_is_forgotten_begins_anew_with_a_higher_token<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn what_is_forgotten_begins_anew_with_a_higher_token(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let held = released(&ledger, "a").await;
@@ -143,7 +143,7 @@ pub(crate) async fn what_is_forgotten_begins_anew_with_a_higher_token<R: LedgerR
     Ok(())
 }
 
-pub(crate) async fn everything_past_its_time_is_forgotten_in_bounded_steps<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn everything_past_its_time_is_forgotten_in_bounded_steps(room: Room) -> Outcome {
     let ledger = room.ledger();
     attach(&ledger, &["s1"]).await;
     let labels: Vec<String> = (0..3_000).map(|n| format!("m{n:04}")).collect();
@@ -166,7 +166,7 @@ pub(crate) async fn everything_past_its_time_is_forgotten_in_bounded_steps<R: Le
     Ok(())
 }
 
-pub(crate) async fn what_was_to_be_forgotten_is_forgotten_after_a_restart<R: LedgerRoom>(room: R) -> Outcome {
+pub(crate) async fn what_was_to_be_forgotten_is_forgotten_after_a_restart(room: Room) -> Outcome {
     attach(&room.ledger(), &["s1"]).await;
     decided(&room.ledger(), "a").await;
     room.ledger().done(&[key("a")], room.now()).await.expect("done");

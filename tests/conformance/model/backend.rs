@@ -11,16 +11,17 @@ use super::{Random, STEPS, Step, seeds};
 use crate::broker::restart::reopen;
 use crate::harness::{Outcome, START, needs};
 use crate::make::*;
-use crate::room::BackendRoom;
+use crate::room::{Kind, Room};
 
 const STATUSES: [Status; 6] =
     [Status::Pending, Status::Received, Status::Started, Status::Retry, Status::Success, Status::Failure];
 
-pub(crate) async fn answers_as_the_model_does<R: BackendRoom>(room: R) -> Outcome {
+pub(crate) async fn answers_as_the_model_does(room: Room) -> Outcome {
+    let kind = room.kind();
     drop(room);
-    needs(!R::REAL_TIME, "the store has a clock of its own")?;
+    needs(!kind.real_time(), "the store has a clock of its own")?;
     for seed in seeds() {
-        run::<R>(seed).await?;
+        run(kind, seed).await?;
     }
     Ok(())
 }
@@ -45,10 +46,10 @@ fn write(random: &mut Random) -> StateWrite {
     write
 }
 
-async fn run<R: BackendRoom>(seed: u64) -> Outcome {
+async fn run(kind: Kind, seed: u64) -> Outcome {
     let clock = Arc::new(TestClock::new(START));
     let model = memory::Backend::new();
-    let mut room = R::open(clock.clone()).await;
+    let mut room = kind.open(clock.clone()).await;
     let mut backend = room.backend();
     let all: Vec<TaskId> = (0..6).map(|n| task_id(&format!("t{n}"))).collect();
     let mut random = Random(seed);

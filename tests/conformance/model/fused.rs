@@ -13,14 +13,15 @@ use super::{Random, STEPS, Step, seeds};
 use crate::broker::restart::reopen;
 use crate::harness::{Outcome, START, needs};
 use crate::make::*;
-use crate::room::{FusedRoom, Room};
+use crate::room::{Kind, Room};
 use crate::rooms::Memory;
 
-pub(crate) async fn answers_as_the_model_does<R: FusedRoom>(room: R) -> Outcome {
+pub(crate) async fn answers_as_the_model_does(room: Room) -> Outcome {
+    let kind = room.kind();
     drop(room);
-    needs(!R::REAL_TIME, "the store has a clock of its own")?;
+    needs(!kind.real_time(), "the store has a clock of its own")?;
     for seed in seeds() {
-        run::<R>(seed).await?;
+        run(kind, seed).await?;
     }
     Ok(())
 }
@@ -32,10 +33,10 @@ struct Held {
     leases: Vec<(LeaseId, LeaseId)>,
 }
 
-async fn run<R: FusedRoom>(seed: u64) -> Outcome {
+async fn run(kind: Kind, seed: u64) -> Outcome {
     let clock = Arc::new(TestClock::new(START));
-    let (mut model, mut room) = (Memory::open(clock.clone()).await, R::open(clock.clone()).await);
-    attach(&model_ledger(&model), &["s1"]).await;
+    let (mut model, mut room) = (Room::open::<Memory>(clock.clone()).await, kind.open(clock.clone()).await);
+    attach(&model.ledger(), &["s1"]).await;
     attach(&room.ledger(), &["s1"]).await;
     let mut held = Held::default();
     let mut random = Random(seed);
@@ -55,23 +56,15 @@ async fn run<R: FusedRoom>(seed: u64) -> Outcome {
         }
         let ids: Vec<TaskId> = (0..20).map(|n| task_id(&format!("task_m{n}"))).collect();
         let (now, end) = (clock.wall(), later(clock.wall(), 1));
-        let (in_model, in_room) = (model_backend(&model).read(&ids, now).await, room.backend().read(&ids, now).await);
+        let (in_model, in_room) = (model.backend().read(&ids, now).await, room.backend().read(&ids, now).await);
         step.agree("states", in_model, in_room);
-        let (in_model, in_room) = (model_ledger(&model).undone(end, 50).await, room.ledger().undone(end, 50).await);
+        let (in_model, in_room) = (model.ledger().undone(end, 50).await, room.ledger().undone(end, 50).await);
         step.agree("undone", in_model, in_room);
-        let (in_model, in_room) = (model_ledger(&model), room.ledger());
+        let (in_model, in_room) = (model.ledger(), room.ledger());
         let over = (in_model.lifetimes().over(now, None, 50).await, in_room.lifetimes().over(now, None, 50).await);
         step.agree("lifetimes", over.0, over.1);
     }
     Ok(())
-}
-
-fn model_ledger(model: &Memory) -> Arc<dyn lineshaft::ledger::Ledger> {
-    crate::room::LedgerRoom::ledger(model)
-}
-
-fn model_backend(model: &Memory) -> Arc<dyn lineshaft::backend::Backend> {
-    crate::room::BackendRoom::backend(model)
 }
 
 fn sending(random: &mut Random, now: WallTime) -> Sending {
@@ -82,7 +75,7 @@ fn sending(random: &mut Random, now: WallTime) -> Sending {
     Sending { message: task, ..sent(&label, now.0, expires_at) }
 }
 
-async fn send(step: Step, random: &mut Random, model: &Memory, room: &impl FusedRoom) {
+async fn send(step: Step, random: &mut Random, model: &Room, room: &Room) {
     let now = room.now();
     let items = random.some(4, |random| sending(random, now));
     if random.one_in(2) {
@@ -92,7 +85,7 @@ async fn send(step: Step, random: &mut Random, model: &Memory, room: &impl Fused
     let claims: Vec<Claim> = items.into_iter().map(|item| claimed(random, item, now)).collect();
     // Now and then step by step, and then nobody comes to the second step.
     if random.one_in(4) {
-        let (in_model, in_room) = (model_ledger(model), room.ledger());
+        let (in_model, in_room) = (model.ledger(), room.ledger());
         step.agree(&claims, in_model.claims().claim(&claims).await, in_room.claims().claim(&claims).await);
     } else {
         let sent = (model.fused().send_claimed(&claims, now).await, room.fused().send_claimed(&claims, now).await);
@@ -124,16 +117,16 @@ fn message_key(number: usize) -> lineshaft::task::MessageKey {
     key(&format!("m{number}"))
 }
 
-async fn take_and_lease(step: Step, random: &mut Random, model: &Memory, room: &impl FusedRoom, held: &mut Held) {
+async fn take_and_lease(step: Step, random: &mut Random, model: &Room, room: &Room, held: &mut Held) {
     let max = 1 + random.below(4);
-    let model_broker = crate::room::BrokerRoom::broker(model);
+    let model_broker = model.broker();
     let (in_model, in_room) = (take(&model_broker, max).await, take(&room.broker(), max).await);
     step.agree(("take", max), labels(&in_model), labels(&in_room));
     for (in_model, in_room) in in_model.into_iter().zip(in_room) {
         let label = labels(std::slice::from_ref(&in_model)).remove(0);
         held.deliveries.push((in_model, in_room));
         let grant = grant(&label, "s1");
-        let begun = (begin(&model_ledger(model), &grant).await, begin(&room.ledger(), &grant).await);
+        let begun = (begin(&model.ledger(), &grant).await, begin(&room.ledger(), &grant).await);
         match begun {
             (Begun::Run(in_model), Begun::Run(in_room)) => held.leases.push((in_model.id, in_room.id)),
             (Begun::Held(_), Begun::Held(_)) | (Begun::Decided, Begun::Decided) => {}
@@ -166,7 +159,7 @@ fn lifetime(random: &mut Random, now: WallTime) -> Lifetime {
     }
 }
 
-async fn settle(step: Step, random: &mut Random, model: &Memory, room: &impl FusedRoom, held: &mut Held) {
+async fn settle(step: Step, random: &mut Random, model: &Room, room: &Room, held: &mut Held) {
     if held.leases.is_empty() {
         return;
     }
@@ -186,17 +179,17 @@ async fn settle(step: Step, random: &mut Random, model: &Memory, room: &impl Fus
     let (in_model, in_room): (Vec<_>, Vec<_>) = decisions.into_iter().unzip();
     // Now and then the ledger alone decides, and somebody else does what follows.
     if random.one_in(6) {
-        let verdicts = (model_ledger(model).decide(&in_model).await, room.ledger().decide(&in_room).await);
+        let verdicts = (model.ledger().decide(&in_model).await, room.ledger().decide(&in_room).await);
         step.agree(&in_model, verdicts.0, verdicts.1);
     } else {
         step.agree(&in_model, model.fused().settle(&in_model).await, room.fused().settle(&in_room).await);
     }
 }
 
-async fn give_back(step: Step, random: &mut Random, model: &Memory, room: &impl FusedRoom, held: &mut Held) {
+async fn give_back(step: Step, random: &mut Random, model: &Room, room: &Room, held: &mut Held) {
     if let Some((in_model, in_room)) = held.leases.last().cloned() {
         let ending = Ending::Free { report: None };
-        let in_model = model_ledger(model).release(&[(in_model, ending.clone())]).await;
+        let in_model = model.ledger().release(&[(in_model, ending.clone())]).await;
         step.agree("release", in_model, room.ledger().release(&[(in_room, ending)]).await);
     }
     if held.deliveries.is_empty() {
@@ -208,7 +201,7 @@ async fn give_back(step: Step, random: &mut Random, model: &Memory, room: &impl 
         1 => Settle::Return { after: Duration::from_secs(random.below(10) as u64), began: true },
         _ => RETURN,
     };
-    let model_broker = crate::room::BrokerRoom::broker(model);
+    let model_broker = model.broker();
     let in_model = model_broker.settle(&[(in_model.receipt, how)]).await;
     step.agree(("settle", how), in_model, room.broker().settle(&[(in_room.receipt, how)]).await);
 }

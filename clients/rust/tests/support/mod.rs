@@ -109,13 +109,20 @@ impl Stream {
     }
 
     pub async fn welcome_with(&self, resumed: bool, kept: &[(&str, bool)], heartbeat: i64, silence: i64) {
+        self.welcome_timed(resumed, kept, [heartbeat, heartbeat * 3, silence]).await;
+    }
+
+    /// With these intervals, ms: of heartbeats, of leases, of a server's silence. A worker leaves a silent server half way
+    /// between a heartbeat and the end of its leases at the latest.
+    pub async fn welcome_timed(&self, resumed: bool, kept: &[(&str, bool)], timing: [i64; 3]) {
+        let [heartbeat, lease, silence] = timing;
         self.send(FromServer::Welcome(Welcome {
             session_id: "session".into(),
             secret: "secret".into(),
             resumed,
             timing: Some(Timing {
                 heartbeat_interval: millis(heartbeat),
-                lease_duration: millis(heartbeat * 3),
+                lease_duration: millis(lease),
                 silence_max: millis(silence),
             }),
             guarantees: None,

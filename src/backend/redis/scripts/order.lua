@@ -3,11 +3,12 @@
 -- Keeps true: of ours, only a greater order replaces a smaller one. What another program wrote has no order: an end of it
 -- stays unless a new sending begins, and everything else of it is replaced.
 
-local ORDER = 44
+local ORDER, LABEL = 44, '","Order":"'
 
 local function order_of(stored)
-  if string.sub(stored, -3) == '"}}' and string.sub(stored, -ORDER - 14, -ORDER - 4) == '","Order":"' then
-    return string.sub(stored, -ORDER - 3, -4)
+  local from = #stored - ORDER - 2
+  if string.find(stored, LABEL, -ORDER - 14, true) == from - 11 and string.sub(stored, -3) == '"}}' then
+    return string.sub(stored, from, -4)
   end
 end
 
@@ -17,16 +18,8 @@ local function created_of(stored)
   return seconds and seconds .. '.' .. string.sub(fraction .. '000000000', 1, 9)
 end
 
--- What has expired is as if it had never been, though Redis still has it.
-local function has_expired(stored, now)
-  return order_of(stored) and string.sub(stored, -ORDER - 34, -ORDER - 15) <= now
-end
-
-local function is_behind(stored, order, since)
-  local known = order_of(stored)
-  if known then
-    return order <= known
-  end
+-- What another program wrote stays if it ended the sending that `since` began, or a later one.
+local function is_foreign_end(stored, since)
   local state = string.match(stored, '"State":"(%u+)"')
   if state ~= 'SUCCESS' and state ~= 'FAILURE' then
     return false
@@ -71,22 +64,52 @@ local function carried(stored, body, name_at, created_at)
   return body
 end
 
--- What is to be stored in the place of `stored`; nothing if it is behind. `at` is before the six arguments of a state: its
--- order, the time of its generation ("" for none; else 9 digits of fraction, in UTC), how long it is kept in ms, the state,
--- where its name stands and where its time of creation (0: as told; else the place, counted from 1, of a token that what is
--- stored already takes the place of). `now`: 20 digits of unix ns.
+-- How states are stored, by the argument that says so: mostly all of a batch have the same.
+local how_of = {}
+local function how(told)
+  local is = how_of[told]
+  if not is then
+    local keep, name_at, created_at = string.match(told, '^(%d+),(%d+),(%d+)$')
+    is = { keep = keep, name_at = tonumber(name_at), created_at = tonumber(created_at) }
+    how_of[told] = is
+  end
+  return is
+end
+
+-- What is to be stored in the place of `stored`; nothing if it is behind. `at` is before the three arguments of a state: how
+-- long it is kept in ms, where its name stands and where its time of creation (0: as told; else the place, counted from 1,
+-- of a token that what is stored already takes the place of), with commas between them; the time of its generation ("" for
+-- none; else 9 digits of fraction, in UTC); the state. `now`: 20 digits of unix ns.
 local function body_after(stored, at, now)
-  local body = ARGV[at + 4]
-  if not stored or has_expired(stored, now) then
+  local body = ARGV[at + 3]
+  if not stored then
     return body
   end
-  if is_behind(stored, ARGV[at + 1], ARGV[at + 2]) then
+  local known = order_of(stored)
+  if known then
+    -- What has expired is as if it had never been, though Redis still has it.
+    if string.sub(stored, -ORDER - 34, -ORDER - 15) <= now then
+      return body
+    end
+    if order_of(body) <= known then
+      return nil
+    end
+  elseif is_foreign_end(stored, ARGV[at + 2]) then
     return nil
   end
-  local name_at, created_at = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
-  if name_at > 0 or created_at > 0 then
-    return carried(stored, body, name_at, created_at)
+  local is = how(ARGV[at + 1])
+  if is.name_at > 0 or is.created_at > 0 then
+    return carried(stored, body, is.name_at, is.created_at)
   end
   return body
+end
+
+-- Enters the ends among states that were stored into the list of what ended, in one entry that was made beforehand
+-- (`ended.rs`): its field and its value are the arguments behind `at`; the field "": nothing ended. One whose state was not stored
+-- may be named, and is not listed. Whatever stands in the place of the list, states are stored.
+local function list_ends(at)
+  if ARGV[at + 1] ~= '' then
+    redis.pcall('XADD', '{lineshaft}:ended', '*', ARGV[at + 1], ARGV[at + 2])
+  end
 end
 

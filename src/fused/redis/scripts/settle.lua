@@ -1,8 +1,8 @@
--- Between `judge.lua` and `record.lua`, behind `order.lua`: what follows from decisions is done with them. Each is told with
--- the µs at which it is forgotten.
+-- Between `judge.lua` and `record.lua`, behind `order.lua`: what follows from decisions is done with them.
 --
 -- KEYS  behind the first, the key of each state.
--- ARGV  behind what `judge.lua` tells: now, 20 digits of unix ns; number of states; per state: number of its decision, six as
+-- ARGV  behind what `judge.lua` tells: now, 20 digits of unix ns; two that list what ended; the number of the decision of each
+--       state, with commas between them ("": as many states as decisions, in their order); number of states; per state three as
 --       `order.lua` says; per message that is published: number of its decision (0: whatever they come to), command, key,
 --       score or "", member.
 -- Answers -1 too: a key holds what it should not. Nothing is written then.
@@ -10,13 +10,23 @@
 if #records == 0 then
   return answers
 end
-local at = decisions * 3 + 4 + dead * 5 + lifetimes * 3
-local states = tonumber(argv[at + 1])
+local at = decisions * stride + 4 + dead * 5 + lifetimes * 3
+local states = tonumber(argv[at + 4])
 local keys, places = {}, {}
-for i = 1, states do
-  local place = at + 2 + (i - 1) * 7
-  if answers[tonumber(argv[place])] == 1 then
-    keys[#keys + 1], places[#places + 1] = KEYS[i + 1], place
+local i = 0
+local function state_of(decision)
+  i = i + 1
+  if answers[decision] == 1 then
+    keys[#keys + 1], places[#places + 1] = KEYS[i + 1], at + 4 + (i - 1) * 3
+  end
+end
+if argv[at + 3] == '' then
+  for decision = 1, states do
+    state_of(decision)
+  end
+else
+  for decision in string.gmatch(argv[at + 3], '%d+') do
+    state_of(tonumber(decision))
   end
 end
 
@@ -31,12 +41,12 @@ if #keys > 0 then
     end
     local body = body_after(stored, places[n], argv[at])
     if body then
-      bodies[key], keep[key] = body, argv[places[n] + 3]
+      bodies[key], keep[key] = body, how(argv[places[n] + 1]).keep
     end
   end
 end
 local kinds = { RPUSH = 'list', ZADD = 'zset', SADD = 'set' }
-local first = at + 2 + states * 7
+local first = at + 5 + states * 3
 local seen = {}
 for p = first, #argv, 5 do
   local key = argv[p + 2]
@@ -52,6 +62,9 @@ end
 for key, body in pairs(bodies) do
   call('SET', key, body, 'PX', keep[key])
 end
+if next(bodies) then
+  list_ends(at)
+end
 for p = first, #argv, 5 do
   local decision = tonumber(argv[p])
   if decision == 0 or answers[decision] == 1 then
@@ -62,10 +75,21 @@ for p = first, #argv, 5 do
     end
   end
 end
-local done, ends = {}, {}
+local done, together = {}, {}
 for n, i in ipairs(recorded) do
+  local timing = sub(argv[i * stride + 3], 50, 85)
   done[n] = messages[i]
-  ends[n * 2 - 1], ends[n * 2] = argv[i * 3 + 3], messages[i]
+  local of = together[timing]
+  if not of then
+    of = { '' }
+    together[timing] = of
+  end
+  of[#of + 1] = messages[i]
 end
 call('HDEL', '{lineshaft}:blobs', unpack(done))
-call('ZADD', '{lineshaft}:ends', unpack(ends))
+-- One entry for all that are forgotten at one moment: an index is the dearest thing to write. How long they are kept is in µs,
+-- and so are the first 17 digits of when they were decided; a part of one more counts as one.
+for timing, of in pairs(together) do
+  local moment = tonumber(sub(timing, 1, 16)) + tonumber(sub(timing, 17, 33)) + (sub(timing, 34) == '000' and 0 or 1)
+  call('ZADD', '{lineshaft}:ends', string.format('%.0f', math.min(moment, 9e15)), table.concat(of, '\1'))
+end

@@ -1,4 +1,5 @@
--- The beginning of a script that records decisions: which of them stand. Writes nothing.
+-- The beginning of a script that records decisions: which of them stand. Writes nothing. Before it stands `stride`: how many
+-- arguments a decision has.
 --
 -- KEYS  {lineshaft}:records, for routing.
 -- ARGV  number of decisions, number of tasks that are set aside, number of lifetimes; per decision: message, head, and what
@@ -13,7 +14,7 @@ local decisions, dead, lifetimes = tonumber(argv[1]), tonumber(argv[2]), tonumbe
 
 local messages = {}
 for i = 1, decisions do
-  messages[i] = argv[i * 3 + 1]
+  messages[i] = argv[(i - 1) * stride + 4]
 end
 local heads = call('HMGET', '{lineshaft}:records', unpack(messages))
 
@@ -22,9 +23,9 @@ local answers, ended = {}, {}
 local records, recorded = {}, {}
 local holders = {}
 for i = 1, decisions do
-  local message, new = messages[i], argv[i * 3 + 2]
+  local message, new = messages[i], argv[(i - 1) * stride + 5]
   local head = ended[message] or heads[i]
-  if not head or sub(head, 2, 17) ~= sub(new, 2, 17) then
+  if not head or find(head, sub(new, 2, 17), 2, true) ~= 2 then
     answers[i] = 3
   else
     local kind = byte(head)

@@ -9,7 +9,7 @@ for _, of in pairs(holders) do
     call('HDEL', '{lineshaft}:leased', of.queue)
   end
 end
-local rest = decisions * 3 + 4
+local rest = decisions * stride + 4
 for at = rest, rest + dead * 5 - 1, 5 do
   if answers[tonumber(argv[at])] == 1 then
     local message = argv[at + 1]
