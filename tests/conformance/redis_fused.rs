@@ -95,6 +95,37 @@ async fn a_decision_stands_and_stays_undone_while_a_key_in_its_way_holds_somethi
 }
 
 #[tokio::test]
+async fn a_key_of_the_ledger_that_holds_something_else_is_named_and_nothing_is_written() {
+    let Some((room, redis)) = room().await else { return };
+    let (fused, ledger): (Arc<dyn Fused>, Arc<dyn Ledger>) = (room.fused(), room.ledger());
+    attach(&ledger, &["s1"]).await;
+    let held = lease(&ledger, "a", "s1").await;
+    let states = vec![state("task_a", 1, 1, Status::Started)];
+    let effects = Effects { states, publish: vec![message("y")] };
+    let settling = [Decision { effects, ..decision(&held.id, Some("a"), 1) }];
+    // A live lease is in two of them, and nothing has ended yet.
+    for (key, is_there) in [("{lineshaft}:ends", false), ("{lineshaft}:leased", true), ("{lineshaft}:of:s1", true)] {
+        let aside = format!("{key}:aside");
+        if is_there {
+            redis.command(&["RENAME", key, &aside]).await;
+        }
+        redis.command(&["SET", key, "a string"]).await;
+        let refused = fused.settle(&settling).await;
+        let Err(StoreError::Corrupt { why, .. }) = &refused else { panic!("{key}: {refused:?}") };
+        assert!(why.contains(key), "{why}");
+        assert_eq!(status(&room, "a").await, None);
+        redis.command(&["DEL", key]).await;
+        if is_there {
+            redis.command(&["RENAME", &aside, key]).await;
+        }
+    }
+    let broker: Arc<dyn Broker> = room.broker();
+    assert!(take_labels(&broker).await.is_empty());
+    assert_eq!(fused.settle(&settling).await, Ok(vec![Verdict::Recorded]));
+    assert_eq!(status(&room, "a").await, Some(Status::Started));
+}
+
+#[tokio::test]
 async fn names_that_are_free_are_sent_at_once_and_one_that_is_not_sends_the_batch_one_by_one() {
     let Some((room, _)) = room().await else { return };
     let [a, b, c] = ["a", "b", "c"].map(|label| request(&format!("r-{label}"), label));

@@ -30,8 +30,6 @@ pub(crate) struct Room {
     pub(crate) priorities: bool,
     pub(crate) inspects: bool,
     pub(crate) finds: bool,
-    /// Tasks that ended can be listed.
-    pub(crate) lists_ended: bool,
     // Removed after the stores in it are closed, since it is declared last.
     _directory: Option<tempfile::TempDir>,
     #[cfg(feature = "redis")]
@@ -100,7 +98,6 @@ fn of_memory(options: broker::memory::Options, fuse: bool) -> Room {
         priorities: options.priorities,
         inspects: options.inspect,
         finds: options.find && options.recall,
-        lists_ended: true,
         _directory: None,
         #[cfg(feature = "redis")]
         _redis: None,
@@ -152,7 +149,6 @@ pub(crate) async fn embedded_fused() -> Room {
         priorities: true,
         inspects: true,
         finds: true,
-        lists_ended: true,
         _directory: Some(directory),
         #[cfg(feature = "redis")]
         _redis: None,
@@ -213,7 +209,6 @@ async fn on_redis(redis: Servers, embeds: bool) -> Option<Room> {
         priorities: false,
         inspects: true,
         finds: false,
-        lists_ended: embeds,
         _directory: Some(directory),
         _redis: Some(redis),
     })

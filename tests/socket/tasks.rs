@@ -62,7 +62,7 @@ async fn some(stubs: &Stubs) -> Lease {
 }
 
 pub(crate) async fn tasks_are_listed_in_the_order_of_their_lives_each_once_by_page(room: Room) {
-    if !room.inspects || !room.lists_ended {
+    if !room.inspects {
         return;
     }
     let server = room.serve().await;
@@ -88,14 +88,6 @@ pub(crate) async fn every_field_of_a_filter_selects(room: Room) {
     let server = room.serve().await;
     let stubs = Stubs::to(&server).await;
     some(&stubs).await;
-    if !room.lists_ended {
-        let request = ListTasksRequest { filter: Some(statuses(&[TaskStatus::Success])), ..Default::default() };
-        let refused = refusal(&stubs.tasks().list_tasks(request).await.expect_err("is refused"));
-        assert_eq!(refused, Refusal::new(Code::Unimplemented, "CAPABILITY_MISSING", ""));
-        // Unasked, what cannot be listed is left out.
-        assert_eq!(ids(&list(&stubs, TaskFilter::default(), 1).await), ["first", "other", "held"]);
-        return;
-    }
     let ended = list(&stubs, statuses(&[TaskStatus::Success, TaskStatus::Failure]), 1).await;
     assert_eq!(ids(&ended), ["bad", "good"]);
     let failed = TaskFilter { failure_reason: FailureReason::Failed.into(), ..Default::default() };
@@ -125,7 +117,7 @@ pub(crate) async fn every_field_of_a_filter_selects(room: Room) {
 }
 
 pub(crate) async fn tasks_that_move_on_while_pages_are_read_are_met_again(room: Room) {
-    if !room.inspects || !room.lists_ended {
+    if !room.inspects {
         return;
     }
     let server = room.serve().await;
@@ -159,9 +151,6 @@ pub(crate) async fn tasks_that_move_on_while_pages_are_read_are_met_again(room: 
 }
 
 pub(crate) async fn what_cannot_be_asked_is_refused_by_its_field(room: Room) {
-    if !room.lists_ended {
-        return;
-    }
     let server = room.serve().await;
     let stubs = Stubs::to(&server).await;
     some(&stubs).await;

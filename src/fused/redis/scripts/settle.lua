@@ -5,7 +5,8 @@
 --       state, with commas between them ("": as many states as decisions, in their order); number of states; per state three as
 --       `order.lua` says; per message that is published: number of its decision (0: whatever they come to), command, key,
 --       score or "", member.
--- Answers -1 too: a key holds what it should not. Nothing is written then.
+-- Answers -1 too: a key of a state or a queue holds what it should not. An error that names the key, if one of the ledger's does.
+-- Nothing is written then.
 -- Keeps true: a decision is in `ends` with the moment at which it is forgotten; its message has no body in `blobs`.
 if #records == 0 then
   return answers
@@ -56,6 +57,22 @@ for p = first, #argv, 5 do
       return -1
     end
     seen[key] = true
+  end
+end
+local ours = { [':ends'] = 'zset', [':blobs'] = 'hash', [':leased'] = 'hash' }
+for _, of in pairs(holders) do
+  ours[':of:' .. of.session] = 'set'
+end
+if lifetimes > 0 then
+  ours[':lifetimes'] = 'zset'
+end
+if dead > 0 then
+  ours[':dead'], ours[':dead:requeue'], ours[':dead:order'], ours[':dead:at'] = 'hash', 'hash', 'zset', 'zset'
+end
+for key, kind in pairs(ours) do
+  local is = call('TYPE', '{lineshaft}' .. key).ok
+  if is ~= 'none' and is ~= kind then
+    return redis.error_reply('WRONGTYPE {lineshaft}' .. key .. ' is a ' .. is .. ', it must be a ' .. kind)
   end
 end
 
