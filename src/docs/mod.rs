@@ -14,6 +14,9 @@ pub mod configuration {}
 #[doc = include_str!("metrics.md")]
 pub mod metrics {}
 
+#[doc = include_str!("performance.md")]
+pub mod performance {}
+
 #[doc = include_str!("tracing.md")]
 pub mod tracing {}
 
