@@ -48,9 +48,10 @@ async fn purge(world: &World, request: PurgeQueueRequest) -> u64 {
 }
 
 /// Each of these ran once at Machinery's worker, which had nothing to say.
-fn ran_once(machinery: &go::Worker, ids: &BTreeSet<String>) {
+async fn ran_once(machinery: &go::Worker, ids: &BTreeSet<String>) {
     for event in ["start", "end"] {
-        let seen = machinery.tasks(event);
+        // What it writes down may come after the result.
+        let seen = machinery.saw(event, ids.len()).await;
         assert_eq!(seen.len(), ids.len(), "{event}: none twice");
         assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), *ids, "{event}");
     }
@@ -89,7 +90,7 @@ async fn looking_takes_nothing_from_machinery_and_shows_each_message_once() {
         (machinery.tasks("end").len() >= ids.len()).then_some(())
     })
     .await;
-    ran_once(&machinery, &ids);
+    ran_once(&machinery, &ids).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -107,7 +108,7 @@ async fn a_pause_stops_ours_while_machinery_goes_on() {
     let ids = fill(&world).await;
     let machinery = go::Worker::start(&world, "go", 2, &[THEIRS, "add"]).await;
     machinery.saw("end", ids.len()).await;
-    ran_once(&machinery, &ids);
+    ran_once(&machinery, &ids).await;
     assert_eq!(seen.tasks().len(), 1, "ours stand still");
     assert!(!own.is_success().await.unwrap());
     let request = ResumeQueueRequest { queue: QUEUE.into() };
@@ -150,7 +151,7 @@ async fn a_purge_ends_what_machinery_did_not_take_whoever_sent_it() {
     // It goes on.
     let next = world.client.send(NewTask::new(THEIRS).arg(1i64)).await.unwrap();
     assert_eq!(next.get::<i64>(DEADLINE).await.unwrap(), 1);
-    ran_once(&machinery, &ran.into_iter().chain([next.id().to_owned()]).collect());
+    ran_once(&machinery, &ran.into_iter().chain([next.id().to_owned()]).collect()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,5 +191,5 @@ async fn a_dead_task_is_requeued_to_machinery_and_another_is_deleted() {
     assert_eq!(go::result(&world, &deleted).await.error, "not here", "its state stays");
     let ids = fill(&world).await;
     machinery.saw("end", ids.len() + 1).await;
-    ran_once(&machinery, &ids.into_iter().chain([requeued.id().to_owned()]).collect());
+    ran_once(&machinery, &ids.into_iter().chain([requeued.id().to_owned()]).collect()).await;
 }
