@@ -25,7 +25,7 @@ static CLAIM: Script = Script::new(include_str!("scripts/claim.lua"));
 static SET: Script = Script::new(include_str!("scripts/claim_set.lua"));
 static PUBLISHED: Script = Script::new(include_str!("scripts/published.lua"));
 static UNCLAIM: Script = Script::new(include_str!("scripts/unclaim.lua"));
-static SWEEP: Script = Script::new(include_str!("scripts/sweep_claims.lua"));
+static SWEEP: Script = Script::new(concat!(include_str!("scripts/due.lua"), include_str!("scripts/sweep_claims.lua")));
 
 /// Claims forgotten in one call: about a millisecond of Redis.
 const SWEEP_MAX: usize = 1_000;

@@ -22,7 +22,7 @@ static DECIDE: Script = Script::new(concat!(
     decisions::record!()
 ));
 static DONE: Script = Script::new(include_str!("scripts/done.lua"));
-static FORGET: Script = Script::new(include_str!("scripts/forget.lua"));
+static FORGET: Script = Script::new(concat!(include_str!("scripts/due.lua"), include_str!("scripts/forget.lua")));
 
 /// Records forgotten in one call: about a millisecond of Redis.
 const SWEEP_MAX: usize = 1_000;
