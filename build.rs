@@ -4,8 +4,9 @@
 
 use std::path::PathBuf;
 
-const PROTOS: [&str; 5] = [
+const PROTOS: [&str; 6] = [
     "lineshaft/v1/error_reason.proto",
+    "lineshaft/v1/group.proto",
     "lineshaft/v1/task_service.proto",
     "lineshaft/v1/queue_service.proto",
     "lineshaft/v1/worker_service.proto",

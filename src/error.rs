@@ -73,6 +73,12 @@ pub enum Error {
     /// No such task.
     #[error("no task {0:?} is known here; never sent, or its state has expired")]
     TaskUnknown(String),
+    /// No such group, chord or chain.
+    #[error("no group {0:?} is known here; never sent, or it has expired")]
+    GroupUnknown(String),
+    /// There is one already.
+    #[error("group_id: {0:?} is known already; take another id")]
+    GroupExists(String),
     /// No such queue.
     #[error("no queue {0:?} is known here: nothing waits in it, is leased or sent, and no worker takes from it")]
     QueueUnknown(String),

@@ -61,6 +61,22 @@ pub enum Point {
     PurgeBegun,
     /// Messages that wait were picked to be ended, nothing is granted (brokers that cannot find messages).
     Picked,
+    /// A workflow is recorded, nothing of it is sent.
+    GroupOpened,
+    /// What of it is sent later is announced, nothing is sent.
+    GroupAnnounced,
+    /// Some of its tasks are sent.
+    GroupPartly,
+    /// All are sent, its record does not say so.
+    GroupSent,
+    /// All members of a join have ended, nothing is done about it.
+    JoinFull,
+    /// Machinery programs see that its callback is being sent, nothing is recorded.
+    JoinTriggered,
+    /// What follows it is recorded, nothing of it is done.
+    JoinFired,
+    /// What follows it is done, its record does not say so.
+    JoinDone,
 }
 
 impl Point {
@@ -96,6 +112,18 @@ impl Point {
     /// That of ending what waits where the broker picks messages, whether it is cancelled or purged.
     pub const PICK: [Self; 1] = [Self::Picked];
 
+    /// Those of tasks that belong together: sending them, and what follows when they have ended.
+    pub const WORKFLOW: [Self; 8] = [
+        Self::GroupOpened,
+        Self::GroupAnnounced,
+        Self::GroupPartly,
+        Self::GroupSent,
+        Self::JoinFull,
+        Self::JoinTriggered,
+        Self::JoinFired,
+        Self::JoinDone,
+    ];
+
     /// Its name in a plan.
     pub fn name(self) -> &'static str {
         match self {
@@ -122,6 +150,14 @@ impl Point {
             Self::LapseBegun => "lapse.begun",
             Self::PurgeBegun => "purge.begun",
             Self::Picked => "picked",
+            Self::GroupOpened => "group.opened",
+            Self::GroupAnnounced => "group.announced",
+            Self::GroupPartly => "group.partly",
+            Self::GroupSent => "group.sent",
+            Self::JoinFull => "join.full",
+            Self::JoinTriggered => "join.triggered",
+            Self::JoinFired => "join.fired",
+            Self::JoinDone => "join.done",
         }
     }
 }
@@ -201,6 +237,7 @@ impl Failpoints {
                 .chain(Point::REQUEUE)
                 .chain(Point::PURGE)
                 .chain(Point::PICK)
+                .chain(Point::WORKFLOW)
                 .find(|p| p.name() == name)
                 .ok_or_else(|| wrong("no such point"))?;
             let action = match action {

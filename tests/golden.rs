@@ -15,7 +15,8 @@ use std::collections::BTreeMap;
 
 use lineshaft::task::{ArgValue, Label, Signature, Status, Timestamp};
 use lineshaft::wire::machinery::{
-    callback_after_error, callback_after_success, decode, decode_state, digest, encode, encode_state, salvage_uuid,
+    callback_after_error, callback_after_success, decode, decode_group, decode_state, digest, encode, encode_group,
+    encode_state, salvage_uuid,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -67,6 +68,12 @@ fn prove_state(text: &str) {
     assert_eq!(std::str::from_utf8(&encode_state(&state)).unwrap(), text);
 }
 
+fn prove_group(text: &str) {
+    let group = decode_group(text.as_bytes()).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!(std::str::from_utf8(&encode_group(&group)).unwrap(), text);
+    assert!(!group.tasks.is_empty() && group.message.is_none(), "{group:?}");
+}
+
 fn prove_args(text: &str) {
     let body = encode(&Signature::default());
     let body = std::str::from_utf8(&body).unwrap().replace("\"Args\":null", &format!("\"Args\":{text}"));
@@ -103,7 +110,10 @@ fn prove_file(name: &str) -> Counts {
                         assert!(salvage_uuid(body.as_bytes()).is_some_and(|id| id.contains("_00000000-")), "{body}");
                         counts.cut += 1;
                     }
-                    Found::Group => counts.groups += 1,
+                    Found::Group(group) => {
+                        prove_group(&group);
+                        counts.groups += 1;
+                    }
                 }
             }
         }

@@ -16,6 +16,7 @@ use crate::service::Service;
 pub mod codec;
 mod convert;
 mod counted;
+mod group;
 mod http;
 pub mod layer;
 pub mod metrics;

@@ -73,6 +73,8 @@ fn limits(settings: &Settings) -> Limits {
         session_leases_max: settings.session_leases_max,
         message_bytes_max: settings.message_bytes_max as u64,
         callback_depth_max: settings.callback_depth_max,
+        group_tasks_max: u32::try_from(settings.group_tasks_max).unwrap_or(u32::MAX),
+        chain_tasks_max: u32::try_from(settings.chain_tasks_max).unwrap_or(u32::MAX),
         sessions_max: settings.sessions_max,
         request_window: Some(time::to_duration(settings.request_window)),
     }

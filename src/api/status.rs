@@ -49,6 +49,8 @@ impl Parts {
                     .with("unit", unit)
             }
             Error::TaskUnknown(_) => Self::new(Code::NotFound, ErrorReason::TaskUnknown),
+            Error::GroupUnknown(_) => Self::new(Code::NotFound, ErrorReason::GroupUnknown),
+            Error::GroupExists(_) => Self::new(Code::AlreadyExists, ErrorReason::GroupExists).field("group_id"),
             Error::QueueUnknown(_) => Self::new(Code::NotFound, ErrorReason::QueueUnknown),
             Error::SessionLost => Self::new(Code::FailedPrecondition, ErrorReason::LeaseLost),
             Error::Protocol(_) => Self::new(Code::FailedPrecondition, ErrorReason::ProtocolViolated),

@@ -11,10 +11,10 @@ use super::convert::trace::Caller;
 use super::convert::{limit, listed, page, state, task, time};
 use super::generated::task_service_server::TaskService;
 use super::proto::*;
-use super::{Api, answer, only, status};
+use super::{Api, answer, convert, group, only, status};
 use crate::error::Error;
-use crate::service::StateWatch;
 use crate::service::types::ANSWER_BYTES_MAX;
+use crate::service::{GroupWatch, StateWatch};
 use crate::task::TaskId;
 
 /// `WaitForResultRequest.timeout` where it is unset.
@@ -79,6 +79,29 @@ impl TaskService for Api {
         answer(SendTasksResponse { results: results.collect() })
     }
 
+    async fn send_group(&self, request: Request<SendGroupRequest>) -> Result<Response<SendGroupResponse>, Status> {
+        self.answer_send_group(request).await
+    }
+
+    async fn send_chain(&self, request: Request<SendChainRequest>) -> Result<Response<SendChainResponse>, Status> {
+        self.answer_send_chain(request).await
+    }
+
+    async fn send_chord(&self, request: Request<SendChordRequest>) -> Result<Response<SendChordResponse>, Status> {
+        self.answer_send_chord(request).await
+    }
+
+    async fn get_group(&self, request: Request<GetGroupRequest>) -> Result<Response<GetGroupResponse>, Status> {
+        self.answer_get_group(request).await
+    }
+
+    async fn cancel_group(
+        &self,
+        request: Request<CancelGroupRequest>,
+    ) -> Result<Response<CancelGroupResponse>, Status> {
+        self.answer_cancel_group(request).await
+    }
+
     async fn get_state(&self, request: Request<GetStateRequest>) -> Result<Response<GetStateResponse>, Status> {
         let id = id(&request.get_ref().task_id)?;
         let found = only(self.service.states(std::slice::from_ref(&id)).await?)?;
@@ -130,7 +153,13 @@ impl TaskService for Api {
         &self,
         request: Request<WatchStateRequest>,
     ) -> Result<Response<Self::WatchStateStream>, Status> {
-        let watch = self.service.watch(id(&request.get_ref().task_id)?);
+        let WatchStateRequest { task_id, group_id } = request.get_ref();
+        let watch = match (task_id.as_str(), group_id.as_str()) {
+            ("", "") => return Err(Error::invalid("task_id", "is required, or group_id").into()),
+            (task, "") => Watch::Task(self.service.watch(id(task)?)),
+            ("", group) => Watch::Group(Box::new(self.service.watch_group(group::id(group)?))),
+            _ => return Err(Error::invalid("group_id", "must not be set together with task_id").into()),
+        };
         let watched = Watched { watch, draining: self.draining.clone(), ended: false };
         Ok(Response::new(Box::pin(stream::unfold(watched, Watched::next))))
     }
@@ -155,9 +184,29 @@ impl TaskService for Api {
 // The stream of `WatchState`. Pulled by the connection, so a client that does not read costs no memory: states that it
 // has not asked for are passed over.
 struct Watched {
-    watch: StateWatch,
+    watch: Watch,
     draining: tokio_util::sync::CancellationToken,
     ended: bool,
+}
+
+enum Watch {
+    Task(StateWatch),
+    Group(Box<GroupWatch>),
+}
+
+impl Watch {
+    async fn next(&mut self) -> Result<Option<WatchStateResponse>, Error> {
+        Ok(match self {
+            Self::Task(watch) => watch
+                .next()
+                .await?
+                .map(|state| WatchStateResponse { state: Some(state::to_proto(&state)), group: None }),
+            Self::Group(watch) => watch
+                .next()
+                .await?
+                .map(|view| WatchStateResponse { state: None, group: Some(convert::group::to_proto(&view)) }),
+        })
+    }
 }
 
 impl Watched {
@@ -172,7 +221,7 @@ impl Watched {
         };
         self.ended = next.is_err();
         let item = match next {
-            Ok(state) => Ok(WatchStateResponse { state: Some(state::to_proto(&state?)) }),
+            Ok(seen) => Ok(seen?),
             Err(error) => Err(error.into()),
         };
         Some((item, self))

@@ -9,11 +9,11 @@ use parking_lot::Mutex;
 use prost::Message;
 use tokio::sync::broadcast;
 
-use super::{Ended, EndedPage, EndedQuery, StateWrite, Watch, Written};
+use super::{Ended, EndedPage, EndedQuery, GroupMeta, StateWrite, Triggered, Watch, Written};
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::task::record::StateRecord;
-use crate::task::{Order, TaskId, TaskState, Timestamp};
+use crate::task::{GroupId, MessageKey, Order, TaskId, TaskState, Timestamp};
 
 // Changes that a listener may fall behind; as many as notices of the ledger.
 const CHANGES_MAX: usize = 1024;
@@ -31,7 +31,18 @@ pub struct Backend {
 
 /// What the backend remembers. `pub(crate)`, so that the fused model can change it together with its neighbours.
 #[derive(Debug, Default)]
-pub(crate) struct State(BTreeMap<TaskId, Stored>);
+pub(crate) struct State {
+    states: BTreeMap<TaskId, Stored>,
+    groups: BTreeMap<GroupId, StoredGroup>,
+}
+
+#[derive(Debug)]
+struct StoredGroup {
+    meta: GroupMeta,
+    /// Whose callback it is that is being sent.
+    message: Option<MessageKey>,
+    expires_at: WallTime,
+}
 
 #[derive(Debug)]
 struct Stored {
@@ -81,12 +92,12 @@ impl State {
             }
         }
         let keep: Duration = write.keep;
-        self.0.insert(state.task_id.clone(), Stored { state, expires_at: now.plus(keep) });
+        self.states.insert(state.task_id.clone(), Stored { state, expires_at: now.plus(keep) });
         Written::Applied
     }
 
     fn live(&self, id: &TaskId, now: WallTime) -> Option<&TaskState> {
-        self.0.get(id).filter(|stored| stored.expires_at > now).map(|stored| &stored.state)
+        self.states.get(id).filter(|stored| stored.expires_at > now).map(|stored| &stored.state)
     }
 }
 
@@ -116,11 +127,65 @@ impl super::Backend for Backend {
         for (id, order) in states {
             let removed = {
                 let mut store = self.lock();
-                let same = store.0.get(id).is_some_and(|stored| stored.state.order() == *order);
-                same && store.0.remove(id).is_some()
+                let same = store.states.get(id).is_some_and(|stored| stored.state.order() == *order);
+                same && store.states.remove(id).is_some()
             };
             if removed {
                 self.told(id);
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_group(&self, group: &GroupMeta, keep: Duration, now: WallTime) -> Result<(), StoreError> {
+        let stored = StoredGroup { meta: group.clone(), message: None, expires_at: now.plus(keep) };
+        self.lock().groups.insert(group.id.clone(), stored);
+        Ok(())
+    }
+
+    async fn groups(&self, ids: &[GroupId], now: WallTime) -> Result<Vec<Option<GroupMeta>>, StoreError> {
+        let store = self.lock();
+        let live = |id| store.groups.get(id).filter(|group| group.expires_at > now);
+        Ok(ids.iter().map(|id| live(id).map(|group| group.meta.clone())).collect())
+    }
+
+    async fn trigger(
+        &self,
+        group: &GroupId,
+        message: &MessageKey,
+        keep: Duration,
+        now: WallTime,
+    ) -> Result<Triggered, StoreError> {
+        let mut store = self.lock();
+        let Some(stored) = store.groups.get_mut(group).filter(|group| group.expires_at > now) else {
+            return Ok(Triggered::Unknown);
+        };
+        if stored.meta.is_triggered {
+            let is_ours = stored.message.as_ref() == Some(message);
+            return Ok(if is_ours { Triggered::Ours } else { Triggered::Theirs });
+        }
+        stored.meta.is_triggered = true;
+        stored.message = Some(message.clone());
+        stored.expires_at = now.plus(keep);
+        Ok(Triggered::Ours)
+    }
+
+    async fn refresh(
+        &self,
+        group: &GroupId,
+        tasks: &[TaskId],
+        keep: Duration,
+        now: WallTime,
+    ) -> Result<(), StoreError> {
+        let mut store = self.lock();
+        let is_short = |at: WallTime| at > now && now.until(at) < keep / 2;
+        if let Some(stored) = store.groups.get_mut(group).filter(|group| is_short(group.expires_at)) {
+            stored.expires_at = now.plus(keep);
+        }
+        for task in tasks {
+            let stored = store.states.get_mut(task).filter(|stored| stored.state.status.is_final());
+            if let Some(stored) = stored.filter(|stored| is_short(stored.expires_at)) {
+                stored.expires_at = now.plus(keep);
             }
         }
         Ok(())
@@ -130,11 +195,13 @@ impl super::Backend for Backend {
         let mut store = self.lock();
         let past = |stored: &Stored| stored.expires_at <= now;
         let past: Vec<TaskId> =
-            store.0.iter().filter(|(_, stored)| past(stored)).map(|(id, _)| id.clone()).take(SWEEP_MAX).collect();
+            store.states.iter().filter(|(_, stored)| past(stored)).map(|(id, _)| id.clone()).take(SWEEP_MAX).collect();
         for id in &past {
-            store.0.remove(id);
+            store.states.remove(id);
         }
-        Ok(past.len())
+        let before = store.groups.len();
+        store.groups.retain(|_, group| group.expires_at > now);
+        Ok(past.len() + before - store.groups.len())
     }
 
     fn watch(&self) -> Option<&dyn Watch> {
@@ -158,7 +225,7 @@ impl Ended for Backend {
             }
         };
         let store = self.lock();
-        let live = store.0.values().filter(|stored| stored.expires_at > now).map(|stored| &stored.state);
+        let live = store.states.values().filter(|stored| stored.expires_at > now).map(|stored| &stored.state);
         let place = |state: &TaskState| (Reverse(state.updated_at.to_wall().0), state.task_id.clone());
         let mut rest: Vec<_> =
             live.filter(|state| state.status.is_final()).map(|state| (place(state), state)).collect();

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 
 use crate::clock::WallTime;
 use crate::error::StoreError;
-use crate::task::{Order, TaskId, TaskState};
+use crate::task::{GroupId, MessageKey, Order, TaskId, TaskState, Timestamp};
 
 /// A state to be stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +32,32 @@ pub enum Written {
     Applied,
     /// The stored state is the same or later: nothing was changed.
     Behind,
+}
+
+/// A group as Machinery programs see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMeta {
+    /// Its id.
+    pub id: GroupId,
+    /// The ids of its members, in order. Another program may have written the same one twice.
+    pub tasks: Vec<TaskId>,
+    /// Somebody has set out to send its callback.
+    pub is_triggered: bool,
+    /// When it was sent; [`Timestamp::ZERO`]: not known.
+    pub created_at: Timestamp,
+}
+
+/// The answer to [`Backend::trigger`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Triggered {
+    /// The flag is set, by this call or by one before for the same message: send the callback.
+    Ours,
+    /// Another program has set the flag: it sends the callback, or died before it did.
+    Theirs,
+    /// Another program is about to look at the flag of some group: ask again in a moment.
+    Busy,
+    /// There is no record of the group: it has expired.
+    Unknown,
 }
 
 /// What Machinery programs can see.
@@ -59,6 +85,39 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Unavailable`].
     async fn retract(&self, states: &[(TaskId, Order)]) -> Result<(), StoreError>;
+
+    /// Stores the record of a group, whatever stood there; forgotten `keep` after `now`, at once if that is no time at all.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; [`StoreError::OutcomeUnknown`]: write again.
+    async fn put_group(&self, group: &GroupMeta, keep: Duration, now: WallTime) -> Result<(), StoreError>;
+
+    /// Reads records of groups, in order; `None`: unknown or expired at `now`, or no record of a group.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`].
+    async fn groups(&self, ids: &[GroupId], now: WallTime) -> Result<Vec<Option<GroupMeta>>, StoreError>;
+
+    /// Sets the flag that says that the callback of a group is being sent, so that of all programs, Machinery's workers among
+    /// them, one sends it. The record is kept for `keep` from `now`. Repeated for the same `message` it answers the same.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; [`StoreError::OutcomeUnknown`]: call again.
+    async fn trigger(
+        &self,
+        group: &GroupId,
+        message: &MessageKey,
+        keep: Duration,
+        now: WallTime,
+    ) -> Result<Triggered, StoreError>;
+
+    /// Has the record of a group and the final states of these tasks kept for `keep` from `now`, those of them that would be
+    /// forgotten in less than half of that; what is not there, or not final, is passed over.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]; [`StoreError::OutcomeUnknown`]: call again.
+    async fn refresh(&self, group: &GroupId, tasks: &[TaskId], keep: Duration, now: WallTime)
+    -> Result<(), StoreError>;
 
     /// Forgets what is past its time, a bounded amount; answers how much. Rooms whose store expires by itself answer 0.
     ///

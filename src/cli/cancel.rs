@@ -1,4 +1,4 @@
-//! `cancel`: end tasks that nobody wants any more.
+//! `cancel`: end tasks that nobody wants any more, one by one or those that belong together.
 
 use lineshaft_client::proto;
 use proto::CancelResult;
@@ -12,8 +12,11 @@ pub struct Command {
     #[command(flatten)]
     remote: Remote,
     /// Ids of tasks, as `send` printed them.
-    #[arg(required = true, value_name = "ID")]
+    #[arg(required_unless_present = "groups", value_name = "ID")]
     ids: Vec<String>,
+    /// Cancel what has not run of this group, chain or chord; may be repeated.
+    #[arg(long = "group", value_name = "ID")]
+    groups: Vec<String>,
 }
 
 impl Command {
@@ -36,7 +39,38 @@ impl Command {
                 Err(failure) => return Err(failure),
             }
         }
+        for id in &self.groups {
+            let request = proto::CancelGroupRequest { group_id: id.clone() };
+            match connection.tasks().cancel_group(remote::of_group(request)).await.map_err(Failure::from) {
+                Ok(answer) => output::line(&self.told_of(id, answer.into_inner()))?,
+                Err(failure) if failure.exit == Exit::NotFound => unknown = unknown.or(Some(failure)),
+                Err(failure) => return Err(failure),
+            }
+        }
         unknown.map_or(Ok(Exit::Ok), Err)
+    }
+
+    fn told_of(&self, id: &str, counts: proto::CancelGroupResponse) -> String {
+        let proto::CancelGroupResponse { ended, removed, signalled, marked } = counts;
+        if self.remote.json {
+            return output::object([
+                ("group_id", id.into()),
+                ("removed", removed.into()),
+                ("marked", marked.into()),
+                ("signalled", signalled.into()),
+                ("ended", ended.into()),
+            ])
+            .to_string();
+        }
+        let parts = [
+            (removed, "cancelled"),
+            (marked, "marked: they end when a server meets them"),
+            (signalled, "whose workers were told to stop"),
+            (ended, "had ended before"),
+        ];
+        let texts: Vec<String> =
+            parts.into_iter().filter(|(count, _)| *count > 0).map(|(count, text)| format!("{count} {text}")).collect();
+        format!("{}  {}", output::cell(id), texts.join(", "))
     }
 
     fn told(&self, id: &str, result: CancelResult) -> String {

@@ -110,7 +110,7 @@ impl From<lineshaft_client::Error> for Failure {
         let exit = match &error {
             Error::Config(_) => Exit::Usage,
             Error::TaskFailed(_) => Exit::TaskFailed,
-            Error::Timeout { .. } => Exit::TimedOut,
+            Error::Timeout { .. } | Error::GroupTimeout { .. } => Exit::TimedOut,
             Error::Connect { .. } => Exit::Unavailable,
             other => other.code().map_or(Exit::Other, exit_of),
         };

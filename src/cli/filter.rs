@@ -27,7 +27,7 @@ Filters:
   queue=QUEUE    of this queue; the queue of ended tasks is not known any more
   name=NAME      of this name
   args=TEXT      with this text in the JSON of the arguments; those of ended tasks are not known any more
-  reason=REASON  failed for this reason: failed, worker_lost, result_too_large, poison, cancelled, purged, expired or timed_out
+  reason=REASON  failed for this reason: failed, worker_lost, result_too_large, poison, cancelled, purged, expired, timed_out or not_run
   older=SPAN     sent at least this long ago: 90s, 2h, 7d
   newer=SPAN     sent less long ago
 Several terms must all fit.";
@@ -129,7 +129,7 @@ fn reason(text: &str) -> Result<proto::FailureReason, String> {
     let name = format!("FAILURE_REASON_{}", text.to_ascii_uppercase().replace('-', "_"));
     proto::FailureReason::from_str_name(&name)
         .filter(|reason| *reason != proto::FailureReason::Unspecified)
-        .ok_or_else(|| format!("{text:?} is no reason; it is failed, worker_lost, result_too_large, poison, cancelled, purged, expired or timed_out"))
+        .ok_or_else(|| format!("{text:?} is no reason; it is failed, worker_lost, result_too_large, poison, cancelled, purged, expired, timed_out or not_run"))
 }
 
 /// The terms as the protocol has them; of two on the same field the later counts. Ages are from now, by this machine's

@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod exit;
 pub mod failure;
 pub mod filter;
+pub mod group;
 pub mod leases;
 pub mod listing;
 pub mod manual;
@@ -32,12 +33,14 @@ pub mod serve;
 pub mod span;
 pub mod state;
 pub mod tasks;
+pub mod together;
 pub mod top;
 pub mod value;
 pub mod wait;
 pub mod watch;
 pub mod work;
 pub mod workers;
+pub mod workflow;
 
 pub use exit::Exit;
 pub use failure::Failure;
@@ -57,10 +60,11 @@ enum Command {
     Demo(demo::Command),
     #[cfg(feature = "embedded")]
     Bench(bench::Command),
-    Send(send::Command),
+    Send(Box<send::Command>),
     State(state::Command),
     Wait(wait::Command),
     Watch(watch::Command),
+    Group(group::Command),
     Cancel(cancel::Command),
     Queues(queues::Command),
     Pause(pause::Pause),
@@ -98,6 +102,7 @@ impl Cli {
             Command::State(command) => command.run().await.into(),
             Command::Wait(command) => command.run().await.into(),
             Command::Watch(command) => command.run().await.into(),
+            Command::Group(command) => command.run().await.into(),
             Command::Cancel(command) => command.run().await.into(),
             Command::Queues(command) => command.run().await.into(),
             Command::Pause(command) => command.run().await.into(),

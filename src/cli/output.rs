@@ -20,8 +20,16 @@ const WHOLE: [&str; 2] = ["STATUS", "SENT"];
 /// # Errors
 /// [`Exit::Ok`] with an empty message if the reader went away (`| head`), which is no failure; else [`Exit::Other`].
 pub fn line(text: &str) -> Result<(), Failure> {
+    self::text(&format!("{text}\n"))
+}
+
+/// Writes to stdout, all at once.
+///
+/// # Errors
+/// As [`line()`].
+pub fn text(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(|error| match error.kind() {
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::new(Exit::Ok, ""),
         _ => Failure::new(Exit::Other, format!("stdout cannot be written: {error}")),
     })

@@ -47,6 +47,16 @@ impl Progress {
         Self { doing, unit, total, last: None, is_watched }
     }
 
+    /// How much there is to do has become known.
+    pub fn of(&mut self, total: u64) {
+        self.total = Some(total);
+    }
+
+    /// False: nothing is ever shown.
+    pub fn is_watched(&self) -> bool {
+        self.is_watched
+    }
+
     /// Shows that `done` is done, unless the last line is younger than 100 ms. To be called where more is to come, so that
     /// work of one step shows nothing.
     pub fn show(&mut self, done: u64) {
@@ -97,15 +107,20 @@ fn line(doing: &str, unit: Unit, done: u64, total: Option<u64>) -> String {
     let Some(total) = total.filter(|total| *total > 0) else {
         return format!("{doing}  {} so far", amount(unit, done));
     };
-    // More may have come meanwhile.
-    let part = u128::from(done.min(total)) * u128::from(BAR_CELLS) / u128::from(total);
-    let full = usize::try_from(part).unwrap_or(0);
-    let empty = usize::try_from(BAR_CELLS).unwrap_or(0).saturating_sub(full);
-    let bar = format!("[{}{}]", "#".repeat(full), " ".repeat(empty));
+    let bar = bar(done, total);
     match unit {
         Unit::Tasks => format!("{doing}  {bar}  {done} of {}", amount(unit, total)),
         Unit::Bytes => format!("{doing}  {bar}  {} of {}", amount(unit, done), amount(unit, total)),
     }
+}
+
+/// As `[######                  ]`.
+pub fn bar(done: u64, total: u64) -> String {
+    // More may have come meanwhile.
+    let part = u128::from(done.min(total)) * u128::from(BAR_CELLS) / u128::from(total.max(1));
+    let full = usize::try_from(part).unwrap_or(0);
+    let empty = usize::try_from(BAR_CELLS).unwrap_or(0).saturating_sub(full);
+    format!("[{}{}]", "#".repeat(full), " ".repeat(empty))
 }
 
 fn amount(unit: Unit, count: u64) -> String {

@@ -27,6 +27,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// The time allowed to a call that does not wait for a task.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The time allowed to a call about all tasks of a group: there may be 100,000 of them.
+const GROUP_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// The largest answer taken, bytes: a batch of states carries the results of each.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
@@ -107,6 +110,11 @@ impl Connection {
 /// A request with the time-out of a call that does not wait for a task.
 pub fn quick<T>(message: T) -> tonic::Request<T> {
     within(message, CALL_TIMEOUT)
+}
+
+/// A request about all tasks of a group.
+pub fn of_group<T>(message: T) -> tonic::Request<T> {
+    within(message, GROUP_TIMEOUT)
 }
 
 /// A request with a time-out.

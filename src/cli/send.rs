@@ -7,32 +7,37 @@ use lineshaft_client::proto;
 use lineshaft_client::proto::idempotency::Until;
 use prost_types::Timestamp;
 
-use super::{Exit, Failure, Remote, exit, output, remote, span, value, wait};
+use super::workflow::Steps;
+use super::{Exit, Failure, Remote, exit, output, remote, span, together, value, wait};
 
-const ARGUMENTS_HELP: &str = "\
-Arguments:
+const ARGUMENTS_HELP: &str = r#"Arguments:
   5            int64 (uint64 beyond its range)    int8:5             a narrower integer
   2.5          float64                            float32:2.5        the narrower float
   true, false  bool                               string:5           the text 5
-  anything else is a string                       []string:[\"a\"]     a list, as a JSON array
-                                                  []byte:aGk=        bytes, as base64";
+  anything else is a string                       []string:["a"]     a list, as a JSON array
+                                                  []byte:aGk=        bytes, as base64
 
-/// Send a task; print its id, or wait and print its results.
+Options hold for all tasks that belong together; --delay and --eta for those sent first. A FILE has a JSON list of tasks:
+  [{"name": "add", "args": [1, 2], "queue": "media", "retry_count": 3, "delay": "5s"}]
+and that of a chord: {"tasks": [...], "callback": {"name": "sum"}, "always": false}"#;
+
+/// Send a task, or several that belong together; print the id, or wait and print the results.
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("{ARGUMENTS_HELP}\n\n{}", exit::HELP))]
 pub struct Command {
     #[command(flatten)]
     remote: Remote,
     /// Name under which a worker registered the function.
-    #[arg(value_name = "NAME")]
-    name: String,
+    #[arg(value_name = "NAME", required_unless_present_any = ["group", "chain", "chord"])]
+    name: Option<String>,
     /// Arguments; see below for their types.
     #[arg(value_name = "ARG", value_parser = value::parse, allow_negative_numbers = true)]
     args: Vec<proto::Arg>,
     /// Queue; unset: the server's default queue.
     #[arg(long, value_name = "QUEUE")]
     queue: Option<String>,
-    /// Id, 1 to 200 bytes; unset: the server makes one. Sending a known id again runs it again.
+    /// Id, 1 to 200 bytes; unset: the server makes one. Sending a known id again runs it again. Of tasks that belong together
+    /// it names them all, and a known one is refused.
     #[arg(long, value_name = "ID")]
     id: Option<String>,
     /// Not before this moment, as 2026-11-24T18:00:00Z.
@@ -64,7 +69,7 @@ pub struct Command {
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
     /// Not sent while a task with this key is in force; the id of that one is printed.
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["then", "and", "callback", "group", "chain", "chord"])]
     idempotency_key: Option<String>,
     /// How long the idempotency key is in force: started, ended, or a span such as 10m, at most 7d. Default: ended.
     #[arg(long, value_name = "WHEN", value_parser = until, requires = "idempotency_key")]
@@ -73,6 +78,8 @@ pub struct Command {
     #[arg(long, value_name = "SPAN", num_args = 0..=1, require_equals = true, default_missing_value = "30s",
           value_parser = span::parse)]
     wait: Option<Duration>,
+    #[command(flatten)]
+    steps: Steps,
 }
 
 fn moment(text: &str) -> Result<Timestamp, String> {
@@ -112,7 +119,12 @@ impl Command {
     async fn send(self) -> Result<Exit, Failure> {
         let (remote, patience) = (self.remote.clone(), self.wait);
         let json = remote.json;
-        let request = proto::SendTaskRequest { task: Some(self.task()?) };
+        let steps = self.steps.clone();
+        let task = self.task()?;
+        if let Some(workflow) = steps.workflow(&task)? {
+            return together::send(&remote, workflow, task.id, task.request_id, patience).await;
+        }
+        let request = proto::SendTaskRequest { task: Some(task) };
         let connection = remote.connect().await?;
         let sent = connection.tasks().send_task(remote::quick(request)).await?.into_inner();
         let (id, already) = (sent.task_id, sent.already_sent);
@@ -133,8 +145,7 @@ impl Command {
     fn task(self) -> Result<proto::Task, Failure> {
         let mut headers = HashMap::with_capacity(self.headers.len());
         for (key, text) in self.headers {
-            let value = proto::Value { kind: Some(proto::value::Kind::StringValue(text)) };
-            if headers.insert(key.clone(), value).is_some() {
+            if headers.insert(key.clone(), value::text_header(text)).is_some() {
                 return Err(Failure::usage(format!("header {key:?} is given twice")));
             }
         }
@@ -144,7 +155,7 @@ impl Command {
         let expires_in = duration(self.expires_in, "--expires-in")?;
         Ok(proto::Task {
             id: self.id.unwrap_or_default(),
-            name: self.name,
+            name: self.name.unwrap_or_default(),
             queue: self.queue.unwrap_or_default(),
             args: self.args,
             headers,

@@ -71,19 +71,23 @@ fn table(states: &[TaskState]) -> comfy_table::Table {
     let mut table = output::table(["TASK", "NAME", "STATUS", "ATTEMPT", "SINCE", "RESULT"]);
     for state in states {
         if is_known(state) {
-            table.add_row([
-                output::cell(&state.task_id),
-                output::cell(&state.task_name),
-                status(state).to_owned(),
-                if state.attempt == 0 { "–".into() } else { state.attempt.to_string() },
-                output::age(state.updated_at.as_ref()),
-                output::cell(&outcome(state)),
-            ]);
+            table.add_row(std::iter::once(output::cell(&state.task_id)).chain(cells(state)));
         } else {
             table.add_row([output::cell(&state.task_id), String::new(), "unknown".into()]);
         }
     }
     table
+}
+
+/// What a table says of a task beside its id: name, status, attempt, since when, and what came of it.
+pub fn cells(state: &TaskState) -> [String; 5] {
+    [
+        output::cell(&state.task_name),
+        status(state).to_owned(),
+        if state.attempt == 0 { "–".into() } else { state.attempt.to_string() },
+        output::age(state.updated_at.as_ref()),
+        output::cell(&outcome(state)),
+    ]
 }
 
 /// Machinery's word for the status; `UNKNOWN` for a task that is not known.

@@ -43,6 +43,22 @@ pub fn parse(text: &str) -> Result<proto::Arg, String> {
     Ok(arg("", infer(text)?))
 }
 
+/// Reads a value of this type, in the notation of [`parse`] behind the colon.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub fn parse_typed(type_name: &str, text: &str) -> Result<proto::Arg, String> {
+    if !is_type(type_name) {
+        return Err(format!("{type_name:?} is no type of Machinery's"));
+    }
+    Ok(arg(type_name, typed(type_name, text)?))
+}
+
+/// A header that is a text.
+pub fn text_header(text: String) -> proto::Value {
+    proto::Value { kind: Some(proto::value::Kind::StringValue(text)) }
+}
+
 fn arg(type_name: &str, value: Typed) -> proto::Arg {
     proto::Arg { name: String::new(), r#type: type_name.to_owned(), value: Some(value) }
 }

@@ -81,7 +81,7 @@ async fn follow(
     json: bool,
     last: &mut Option<TaskState>,
 ) -> Result<Option<TaskStatus>, Failure> {
-    let request = proto::WatchStateRequest { task_id: id.to_owned() };
+    let request = proto::WatchStateRequest { task_id: id.to_owned(), ..Default::default() };
     let mut states = connection.tasks().watch_state(request).await?.into_inner();
     while let Some(message) = states.message().await? {
         let Some(state) = message.state else { continue };

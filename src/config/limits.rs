@@ -24,6 +24,11 @@ pub struct Limits {
     pub delay_max: Span,
     /// How deep tasks may nest in callbacks: 0 to 32, since protobuf libraries stop at 100 levels. Default 16. Since 0.1.
     pub callback_depth_max: u32,
+    /// Tasks of one group or chord: 1 to 1,000,000. Default 100,000. Since 0.3.
+    pub group_tasks_max: usize,
+    /// Tasks of one chain: 1 to 4,900, since each is two levels of JSON and Machinery programs read 10,000. Default 1,000.
+    /// Since 0.3.
+    pub chain_tasks_max: usize,
     /// Leases one session may hold at once: 1 to 1,000,000. Default 10,000. Since 0.1.
     pub session_leases_max: u32,
     /// Bytes of leases on their way to one session that it has not confirmed: 1,048,576 to 1,073,741,824. Default
@@ -55,6 +60,8 @@ impl Default for Limits {
             headers_max: 100,
             delay_max: Span::seconds(365 * 86400),
             callback_depth_max: 16,
+            group_tasks_max: 100_000,
+            chain_tasks_max: 1000,
             session_leases_max: 10_000,
             session_bytes_max: 16 << 20,
             sessions_max: 10_000,
@@ -76,6 +83,8 @@ impl Limits {
         within("limits.headers_max", self.headers_max, 0, 10_000)?;
         within("limits.delay_max", self.delay_max, Span::seconds(1), Span::seconds(3650 * 86400))?;
         within("limits.callback_depth_max", self.callback_depth_max, 0, 32)?;
+        within("limits.group_tasks_max", self.group_tasks_max, 1, 1_000_000)?;
+        within("limits.chain_tasks_max", self.chain_tasks_max, 1, 4_900)?;
         within("limits.session_leases_max", self.session_leases_max, 1, 1_000_000)?;
         within("limits.session_bytes_max", self.session_bytes_max, 1 << 20, 1 << 30)?;
         within("limits.sessions_max", self.sessions_max, 1, 1_000_000)?;

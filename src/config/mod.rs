@@ -226,6 +226,8 @@ impl Config {
             reports_max: self.limits.batch_max,
             sessions_max: self.limits.sessions_max,
             callback_depth_max: self.limits.callback_depth_max,
+            group_tasks_max: self.limits.group_tasks_max,
+            chain_tasks_max: self.limits.chain_tasks_max,
             sends_in_flight_max: self.limits.sends_in_flight_max,
             request_window: self.limits.request_window.into(),
             drain_deadline: self.server.drain_deadline.into(),

@@ -42,6 +42,8 @@ pub mod adr {
     pub mod adr_0009_backup_as_records {}
     #[doc = include_str!("adr/0010-traces-over-otlp.md")]
     pub mod adr_0010_traces_over_otlp {}
+    #[doc = include_str!("adr/0011-joins-as-sets.md")]
+    pub mod adr_0011_joins_as_sets {}
 }
 
 // The README's Rust is compiled, so that what a stranger copies works.

@@ -15,6 +15,7 @@ use crate::engine::{self, Engine, OpenError, Options, RestoreError, Restored};
 use crate::error::StoreError;
 use crate::ledger::claim::{Claim, ClaimName, Claimed, Sending, Step};
 use crate::ledger::embedded::{self as ledger, Ledger};
+use crate::ledger::join::Ended;
 use crate::ledger::{Decision, Lifetime, Verdict};
 use crate::task::MessageKey;
 
@@ -131,15 +132,19 @@ impl super::Fused for Fused {
         let decisions = decisions.to_vec();
         let job = move |txn: &mut crate::engine::Txn<'_>| {
             let mut verdicts = Vec::with_capacity(decisions.len());
+            let mut ended: Vec<&Ended> = Vec::new();
             for decision in &decisions {
                 let verdict = ledger::decide_in(txn, decision, true)?;
                 if verdict == Verdict::Recorded {
                     backend::write_in(txn, &watched, &decision.effects.states, decision.at)?;
                     broker::publish_in(txn, &broker, &decision.effects.publish)?;
                     broker::acknowledge_in(txn, &broker, &decision.lease.message)?;
+                    ended.extend(&decision.effects.joins);
                 }
                 verdicts.push(verdict);
             }
+            // Together: members of one join count it once.
+            ledger::joins_in(txn, ended)?;
             Ok(verdicts)
         };
         self.engine.write(job).await
@@ -176,12 +181,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::backend::Backend as _;
+    use crate::backend::{Backend as _, GroupMeta, Triggered};
     use crate::broker::Broker as _;
     use crate::clock::SystemClock;
     use crate::engine::Table;
     use crate::fused::Fused as _;
-    use crate::task::{FailureReason, MessageKey, QueueName, Status, TaskId, TaskName, TaskState, Timestamp};
+    use crate::ledger::Ledger as _;
+    use crate::ledger::join::{Callback, Fired, Firing, Head, Kind, Opening};
+    use crate::task::{FailureReason, GroupId, MessageKey, QueueName, Status, TaskId, TaskName, TaskState, Timestamp};
 
     fn stores(directory: &Path) -> Stores {
         open(directory, Options::default(), Arc::new(SystemClock)).unwrap()
@@ -250,5 +257,69 @@ mod tests {
         assert_eq!(broker.capabilities().name, "embedded");
         drop(broker);
         stores(dir.path());
+    }
+
+    fn opening(count: u32) -> Opening {
+        let head = Head {
+            id: GroupId::trusted("g"),
+            kind: Kind::Chord,
+            generation: 1,
+            message: MessageKey::trusted("m"),
+            digest: [5; 32],
+            count,
+            callback: Some(Callback { body: Bytes::from_static(b"callback"), is_always: false }),
+            at: WallTime(1),
+            is_shared: false,
+            keep: Duration::from_secs(60),
+        };
+        let members = (0..count).map(|n| TaskId::trusted(format!("t{n}"))).collect();
+        Opening { head, members, is_sending: false, look_at: WallTime(9) }
+    }
+
+    #[tokio::test]
+    async fn joins_and_groups_are_in_a_backup() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let before = stores(dir.path());
+        let (group, now) = (GroupId::trusted("g"), WallTime(1));
+        let opening = opening(5_000);
+        before.ledger.joins().open(std::slice::from_ref(&opening)).await.unwrap();
+        let ended = |n: u32| Ended {
+            group: group.clone(),
+            task: TaskId::trusted(format!("t{n}")),
+            is_failure: n == 1,
+            outcome: Bytes::from_static(b"outcome"),
+        };
+        before.ledger.joins().add(&[ended(4_999), ended(1)]).await.unwrap();
+        let firing = Firing {
+            begins: vec![Lifetime { at: now, task: TaskId::trusted("t"), generation: 1 }],
+            ..Firing::default()
+        };
+        before.ledger.joins().fire(&[(group.clone(), firing.clone())]).await.unwrap();
+        let meta = GroupMeta {
+            id: group.clone(),
+            tasks: opening.members.clone(),
+            is_triggered: false,
+            created_at: Timestamp::ZERO,
+        };
+        let keep = Duration::from_secs(60);
+        before.backend.put_group(&meta, keep, now).await.unwrap();
+        assert_eq!(before.backend.trigger(&group, &MessageKey::trusted("m"), keep, now).await, Ok(Triggered::Ours));
+        let (mut pieces, mut bytes) = (before.fused.backup().unwrap().begin().unwrap(), Vec::new());
+        while let Some(piece) = pieces.next().unwrap() {
+            bytes.extend_from_slice(&piece);
+        }
+        restore(&mut &bytes[..], &other.path().join("data"), &SystemClock).unwrap();
+
+        let after = stores(&other.path().join("data"));
+        let (old, new) = (before.ledger.joins(), after.ledger.joins());
+        let groups = std::slice::from_ref(&group);
+        assert_eq!(new.standing(groups).await, old.standing(groups).await);
+        assert_eq!(new.members(&group, 0, 9_000).await, old.members(&group, 0, 9_000).await);
+        assert_eq!(new.due(WallTime(9), 9).await, Ok(vec![group.clone()]));
+        let again = new.fire(&[(group.clone(), Firing::default())]).await.unwrap();
+        assert_eq!(again, [Fired::Known(Box::new(firing))]);
+        assert_eq!(after.backend.groups(groups, now).await, before.backend.groups(groups, now).await);
+        let theirs = after.backend.trigger(&group, &MessageKey::trusted("n"), keep, now).await;
+        assert_eq!(theirs, Ok(Triggered::Theirs));
     }
 }

@@ -63,23 +63,21 @@ impl super::Fused for Fused {
 
     async fn send_claimed(&self, claims: &[Claim], now: WallTime) -> Result<Vec<Claimed>, StoreError> {
         let mut changed = Vec::new();
-        let mut answers = Vec::with_capacity(claims.len());
+        let mut answers: Vec<Claimed>;
         {
             let mut broker = self.broker.lock()?;
             let mut ledger = self.ledger.lock();
             let mut backend = self.backend.lock();
-            for claim in claims {
-                let answer = ledger.claim(claim, Step::Publish);
-                let sending = match &answer {
+            // All of a batch are claimed before any is sent.
+            answers = claims.iter().map(|claim| ledger.claim(claim, Step::Publish)).collect();
+            for (claim, answer) in claims.iter().zip(&mut answers) {
+                let is_new = *answer == Claimed::New;
+                let sending = match answer {
                     Claimed::New => &claim.sending,
                     Claimed::Again(sending) => sending,
-                    Claimed::Sent(_) | Claimed::Held(_) | Claimed::Reused | Claimed::Failed(_) => {
-                        answers.push(answer);
-                        continue;
-                    }
+                    Claimed::Sent(_) | Claimed::Held(_) | Claimed::Reused | Claimed::Failed(_) => continue,
                 };
                 let message = &sending.message;
-                let is_new = answer == Claimed::New;
                 if (is_new || !ledger.is_decided(&message.key))
                     && self.broker.put(&mut broker, message) == Published::New
                 {
@@ -89,7 +87,9 @@ impl super::Fused for Fused {
                     }
                 }
                 ledger.published(&claim.names(), &message.key);
-                answers.push(if is_new { answer } else { Claimed::Sent(message.task.clone()) });
+                if !is_new {
+                    *answer = Claimed::Sent(message.task.clone());
+                }
             }
         }
         self.tell(&changed);
@@ -117,6 +117,7 @@ impl super::Fused for Fused {
                 for task in &decision.effects.publish {
                     self.broker.put(&mut broker, task);
                 }
+                ledger.joins.add(&decision.effects.joins);
                 broker.remove(&decision.lease.message);
                 ledger.done(&decision.lease.message, decision.at);
             }

@@ -45,7 +45,7 @@ pub trait Fused: fmt::Debug + Send + Sync + 'static {
     /// As [`crate::ledger::Ledger`]: none of them was sent, or it is unknown.
     async fn send_claimed(&self, claims: &[Claim], now: WallTime) -> Result<Vec<Claimed>, StoreError>;
 
-    /// Decides; and where the verdict is `Recorded`, in the same transaction, writes the states, publishes the messages,
+    /// Decides; and where the verdict is `Recorded`, in the same transaction, writes the states, publishes the messages, adds members to joins,
     /// acknowledges the message wherever it stands (held, waiting or delayed; its receipts are void from then on), if it
     /// [`Fused::acknowledges`], and marks the effects done.
     ///

@@ -6,6 +6,7 @@
 pub mod claim;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod join;
 pub mod lifetime;
 pub mod memory;
 pub mod record;
@@ -22,7 +23,7 @@ use crate::backend::StateWrite;
 use crate::broker::NewTask;
 use crate::clock::WallTime;
 use crate::error::StoreError;
-use crate::task::{FailureReason, FencingToken, LeaseId, MessageKey, QueueName, SessionId, TaskId, TaskName};
+use crate::task::{FailureReason, FencingToken, GroupId, LeaseId, MessageKey, QueueName, SessionId, TaskId, TaskName};
 pub use lifetime::{Lifetime, Lifetimes};
 
 /// How long a message without live lease and without decision keeps its history (fence, lost attempts, releases) after
@@ -195,6 +196,8 @@ pub struct Decision {
     pub begins: Vec<Lifetime>,
     /// The lifetime of the task, if it has ended: forgotten with the decision.
     pub ends: Option<Lifetime>,
+    /// Joins that another program began and its members belong to: opened before it is decided, and no part of what is stored.
+    pub opens: Vec<join::Opening>,
 }
 
 /// What follows from a decision. Recorded with it, so that any replica can finish, byte for byte the same.
@@ -204,6 +207,8 @@ pub struct Effects {
     pub states: Vec<StateWrite>,
     /// Messages to publish: a retry, or callbacks.
     pub publish: Vec<NewTask>,
+    /// Members of joins that end with it.
+    pub joins: Vec<join::Ended>,
 }
 
 /// A task set aside, with its reason, history and body.
@@ -415,6 +420,9 @@ pub trait Ledger: fmt::Debug + Send + Sync + 'static {
     /// Until when tasks may be begun.
     fn lifetimes(&self) -> &dyn Lifetimes;
 
+    /// What was sent together.
+    fn joins(&self) -> &dyn join::Joins;
+
     /// Forgets dead tasks that were set aside before `before`, oldest first, a bounded amount; answers how much. 0: nothing
     /// was left to forget.
     async fn sweep_dead(&self, before: WallTime) -> Result<usize, StoreError>;
@@ -447,6 +455,8 @@ pub enum Notice {
     Marked(CancelMark),
     /// Queues were paused or resumed: every replica reads which.
     Paused,
+    /// Members of these joins ended: whoever watches them looks again.
+    Joined(Vec<GroupId>),
 }
 
 /// Word between replicas: lossy, in no order.

@@ -10,6 +10,7 @@ use crate::task::record::{REASONS, RecordError};
 use crate::task::{MessageKey, QueueName, SessionId, TaskId, TaskName};
 
 use super::claim::{Held, Open, Sending, Until};
+use super::join::record::EndedRecord;
 use super::{DeadTask, Effects, LostAttempt, Session, Subscription};
 
 /// A [`Session`] as stored.
@@ -78,6 +79,9 @@ pub struct EffectsRecord {
     /// See [`Effects::publish`].
     #[prost(message, repeated, tag = "2")]
     pub publish: Vec<NewTaskRecord>,
+    /// See [`Effects::joins`].
+    #[prost(message, repeated, tag = "3")]
+    pub joins: Vec<EndedRecord>,
 }
 
 /// A [`DeadTask`] as stored.
@@ -275,6 +279,7 @@ impl From<&Effects> for EffectsRecord {
         Self {
             states: effects.states.iter().map(Into::into).collect(),
             publish: effects.publish.iter().map(Into::into).collect(),
+            joins: effects.joins.iter().map(Into::into).collect(),
         }
     }
 }
@@ -286,6 +291,7 @@ impl TryFrom<EffectsRecord> for Effects {
         Ok(Self {
             states: record.states.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
             publish: record.publish.into_iter().map(Into::into).collect(),
+            joins: record.joins.into_iter().map(Into::into).collect(),
         })
     }
 }

@@ -5,7 +5,7 @@
 //! grace time is over its lease is decided from here. Every replica goes through all marks again and again until their
 //! tasks have ended, so a crash between any two steps costs a second.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ impl Inner {
     }
 
     /// Pursues a mark that was just set, and searches for what waits where nothing finds it.
-    async fn reach(self: &Arc<Self>, mark: &CancelMark) -> Result<CancelAnswer, StoreError> {
+    pub(super) async fn reach(self: &Arc<Self>, mark: &CancelMark) -> Result<CancelAnswer, StoreError> {
         let answer = self.pursue(mark, LOOKS).await?;
         let is_searched = answer == CancelAnswer::Marked && self.end_searched(mark).await?;
         Ok(if is_searched { CancelAnswer::Removed } else { answer })
@@ -269,6 +269,72 @@ impl Inner {
         }
     }
 
+    /// As [`Inner::pursue`] once, of many marks that were just set, where the broker can find messages; `None`: nothing of the
+    /// task was found.
+    pub(super) async fn pursue_found(
+        self: &Arc<Self>,
+        marks: &[CancelMark],
+    ) -> Result<Vec<Option<CancelAnswer>>, StoreError> {
+        let Some(find) = self.stores.broker.find() else { return Ok(vec![None; marks.len()]) };
+        let tasks: Vec<TaskId> = marks.iter().map(|mark| mark.task.clone()).collect();
+        let (mut messages, mut of): (Vec<Message>, HashMap<_, usize>) = (Vec::new(), HashMap::new());
+        for (at, (mark, found)) in marks.iter().zip(find.find(&tasks).await?).enumerate() {
+            for found in found {
+                let Ok(opened) = envelope::open(&found.body) else { continue };
+                if envelope::generation(&opened.signature) <= mark.generation {
+                    of.insert(found.key.clone(), at);
+                    messages.push(Message { found, opened });
+                }
+            }
+        }
+        let mut answers = vec![None; marks.len()];
+        let (running, waiting) = self.sort(messages).await?;
+        for message in &waiting {
+            if let Some(at) = of.get(&message.found.key) {
+                answers[*at] = Some(CancelAnswer::Removed);
+            }
+        }
+        self.end_waiting(waiting).await?;
+        for (lease, message) in running {
+            let answer = self.signal(&lease, &message.opened).await?;
+            if let Some(at) = of.get(&message.found.key) {
+                answers[*at] = Some(answer);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Tells the workers of these tasks, each with the sending that is cancelled; answers which were told.
+    pub(super) async fn signal_all(
+        self: &Arc<Self>,
+        tasks: &HashMap<&TaskId, u64>,
+    ) -> Result<HashSet<TaskId>, StoreError> {
+        let mut told = HashSet::new();
+        let mut query = LeaseQuery { session: None, queue: None, after: FencingToken(0), max: LEASES_PAGE };
+        loop {
+            let page = self.stores.ledger.leases(&query).await?;
+            let is_last = page.len() < LEASES_PAGE;
+            if let Some(last) = page.last() {
+                query.after = last.id.token;
+            }
+            for lease in page.into_iter().filter(|lease| tasks.contains_key(&lease.task)) {
+                let body = match self.hands.get(&lease.id).and_then(|hand| hand.body) {
+                    Some(body) => Some(body),
+                    None => super::expiry::recall(self, &lease).await?,
+                };
+                let Some(opened) = body.as_deref().and_then(|body| envelope::open(body).ok()) else { continue };
+                let is_of_mark =
+                    tasks.get(&lease.task).is_some_and(|max| envelope::generation(&opened.signature) <= *max);
+                if is_of_mark && self.signal(&lease, &opened).await? == CancelAnswer::Signalled {
+                    told.insert(lease.task);
+                }
+            }
+            if is_last {
+                return Ok(told);
+            }
+        }
+    }
+
     /// Tells the worker of a live lease, or ends the lease once it had its time.
     async fn signal(self: &Arc<Self>, lease: &Lease, opened: &Opened) -> Result<CancelAnswer, StoreError> {
         let now = self.clock.now();
@@ -392,6 +458,12 @@ async fn round(inner: &Arc<Inner>) -> Result<(), StoreError> {
             inner.clear(&ended).await?;
             inner.stores.ledger.unmark(&ended).await?;
         }
-        pursue_all(inner, open).await;
+        if inner.stores.broker.find().is_some() {
+            pursue_all(inner, open).await;
+        } else if !open.is_empty() {
+            // One look at the leases for all of them.
+            let tasks = open.iter().map(|mark| (&mark.task, mark.generation)).collect();
+            inner.signal_all(&tasks).await?;
+        }
     }
 }

@@ -56,7 +56,7 @@ pub(super) fn name_of(task: &Submission) -> Option<Name> {
 
 /// Everything that a send asks for, each part with its length: the same send again has the same digest, also by another
 /// server, whenever it comes. Any other has another.
-fn digest(hash: &mut Sha256, task: &Submission) {
+pub(super) fn digest(hash: &mut Sha256, task: &Submission) {
     // Whoever adds a field must see that it belongs here.
     let Submission {
         id,

@@ -13,8 +13,9 @@ use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::task::{TaskId, TaskState};
 
-/// States read at once: with the largest results, 32 MiB.
+/// States of one read, and reads under way at once: with the largest results, 128 MiB.
 const READ_MAX: usize = 32;
+const READS_MAX: usize = 4;
 
 /// What is stored of ids that are sent again.
 #[derive(Debug, Default)]
@@ -48,8 +49,10 @@ impl Service {
     pub(super) async fn earlier(&self, ids: &[TaskId], now: WallTime) -> Result<Earlier, StoreError> {
         let stores = &self.inner.stores;
         let mut earlier = Earlier::default();
-        for ids in ids.chunks(READ_MAX) {
-            for state in stores.backend.read(ids, now).await?.into_iter().flatten() {
+        for ids in ids.chunks(READ_MAX * READS_MAX) {
+            let reads = ids.chunks(READ_MAX).map(|ids| stores.backend.read(ids, now));
+            let read = futures::future::try_join_all(reads).await?;
+            for state in read.into_iter().flatten().flatten() {
                 earlier.last.insert(state.task_id.clone(), state.sending());
                 if stores.fused.is_none() || self.inner.guarantees.broker.shared {
                     earlier.states.insert(state.task_id.clone(), state);

@@ -28,7 +28,7 @@ const FULL_RETRY: Duration = Duration::from_millis(100);
 pub(super) struct UnderWay(AtomicUsize);
 
 /// Some of them, until it is dropped.
-struct Counted<'a> {
+pub(super) struct Counted<'a> {
     all: &'a UnderWay,
     count: usize,
 }
@@ -72,9 +72,9 @@ impl Service {
             return tasks.iter().map(|_| Err(Error::Draining)).collect();
         }
         let max = self.inner.settings().sends_in_flight_max;
-        let Some(_sending) = self.inner.sends.begin(tasks.len(), max) else {
-            let full = || Error::QueueFull { what: "the list of sends under way", retry_after: FULL_RETRY };
-            return tasks.iter().map(|_| Err(full())).collect();
+        let _sending = match self.begin_sends(tasks.len(), max) {
+            Ok(sending) => sending,
+            Err(error) => return tasks.iter().map(|_| Err(error.clone())).collect(),
         };
         let now = self.inner.clock.wall();
         let ids: Vec<TaskId> = tasks.iter().filter_map(|task| task.id.clone()).collect();
@@ -223,7 +223,22 @@ impl Service {
         }
     }
 
+    /// Counts sends that begin, until what is answered is dropped.
+    pub(super) fn begin_sends(&self, count: usize, max: usize) -> Result<Counted<'_>, Error> {
+        let full = Error::QueueFull { what: "the list of sends under way", retry_after: FULL_RETRY };
+        self.inner.sends.begin(count, max).ok_or(full)
+    }
+
     fn prepare(&self, task: Submission, now: WallTime, earlier: &mut Earlier) -> Result<Sending, Error> {
+        let signature = self.checked(task, now)?;
+        let generation = earlier.following(&TaskId::trusted(signature.uuid.as_str()), self.next_generation(now));
+        let sending = message_of(signature, MessageKey::generate(), now, generation, &self.inner.settings());
+        self.sized(&sending, "args")?;
+        Ok(sending)
+    }
+
+    /// The task, with everything checked that is known before it is encoded.
+    pub(super) fn checked(&self, task: Submission, now: WallTime) -> Result<Signature, Error> {
         let broker = &self.inner.guarantees.broker;
         let settings = &self.inner.settings();
         let priority = task.priority;
@@ -244,14 +259,17 @@ impl Service {
                 return Err(Error::LimitExceeded { field: "eta".into(), limit, actual, unit: "seconds" });
             }
         }
-        let generation = earlier.following(&TaskId::trusted(signature.uuid.as_str()), self.next_generation(now));
-        let sending = message_of(signature, MessageKey::generate(), now, generation, settings);
-        let limit = settings.task_bytes_max.min(broker.body_bytes_max);
+        Ok(signature)
+    }
+
+    /// Refuses what is too large as it is encoded.
+    pub(super) fn sized(&self, sending: &Sending, field: &str) -> Result<(), Error> {
+        let limit = self.inner.settings().task_bytes_max.min(self.inner.guarantees.broker.body_bytes_max);
         if sending.message.body.len() > limit {
             let (limit, actual) = (limit as u64, sending.message.body.len() as u64);
-            return Err(Error::LimitExceeded { field: "args".into(), limit, actual, unit: "bytes as encoded" });
+            return Err(Error::LimitExceeded { field: field.into(), limit, actual, unit: "bytes as encoded" });
         }
-        Ok(sending)
+        Ok(())
     }
 
     /// Unix ns, and greater than any given before by this replica: two sends of one id are told apart by it.

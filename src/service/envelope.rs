@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::clock::WallTime;
 use crate::ledger::Lifetime;
-use crate::task::{Headers, RawJson, Signature, SpanId, TaskId};
+use crate::task::{GroupId, Headers, RawJson, Signature, SpanId, TaskId};
 use crate::wire;
 
 /// Header: when the task was first accepted, unix ns. Names the sending; states of an older one never overwrite it.
@@ -26,6 +26,8 @@ const EXPIRES: &str = "lineshaft-expires";
 const EXPIRES_IN: &str = "lineshaft-expires-in";
 /// Header: the span that sent the task, 16 hexadecimal digits, where its producer named one.
 const PARENT: &str = "lineshaft-parent";
+/// Header: the join that the task belongs to, where it was sent here as part of one.
+const JOIN: &str = "lineshaft-join";
 /// What the headers of ours begin with.
 pub(super) const OURS: &str = "lineshaft-";
 
@@ -58,6 +60,17 @@ fn number<T: std::str::FromStr>(signature: &Signature, header: &str) -> Option<T
 /// When the task was sent, unix ns; 0 if a foreign program sent it.
 pub(super) fn generation(signature: &Signature) -> u64 {
     number(signature, SENT).unwrap_or(0)
+}
+
+/// The join that the task was sent as a part of, here.
+pub(super) fn join(signature: &Signature) -> Option<GroupId> {
+    let id = signature.headers.as_ref()?.get(JOIN)?.as_string()?;
+    (!id.is_empty()).then(|| GroupId::trusted(id))
+}
+
+/// Says which join a task belongs to.
+pub(super) fn belong(headers: &mut Headers, group: &GroupId) {
+    headers.insert(JOIN.into(), RawJson::string(group.as_str()));
 }
 
 /// Attempts made under earlier messages.

@@ -272,6 +272,7 @@ pub(super) async fn listen(inner: Arc<Inner>, mut notices: Receiver<Notice>) {
             }
             Ok(Notice::Marked(mark)) => inner.cancels.hear(mark),
             Ok(Notice::Paused) => inner.pauses.hear(),
+            Ok(Notice::Joined(groups)) => inner.looks.tell(&groups),
             Ok(Notice::Ended(_)) | Err(RecvError::Lagged(_)) => {
                 if let Err(error) = look_at_held(&inner).await {
                     tracing::warn!(%error, "held deliveries cannot be compared with the ledger");

@@ -6,7 +6,8 @@
 //!   whom a task goes to. `strangers`: what is for workers of other programs. `sessions`,
 //!   `attachment`, `slots`, `share`: who is there, credit and fairness.
 //! - `worker`, `unary`: streams and single calls of workers. `hands`: what this replica holds.
-//! - `settle`, `outcome`: recording how attempts end, and what follows. `expiry`: workers that died.
+//! - `settle`, `outcome`, `acknowledge`: recording how attempts end, and what follows. `expiry`: workers that died.
+//! - `workflows`: tasks that belong together, and what follows when all have ended.
 //! - `dead`: tasks set aside, and what becomes of them.
 //! - `cancel`: ending tasks that nobody wants any more. `nobody`: granting what is only to be ended.
 //! - `lifetimes`: ending tasks that were not begun in their time. `timeouts`: ending attempts that run too long.
@@ -25,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+mod acknowledge;
 mod attachment;
 mod backup;
 mod cancel;
@@ -59,6 +61,7 @@ pub mod types;
 mod unary;
 mod watch;
 mod worker;
+mod workflows;
 
 use crate::backend::Backend;
 use crate::broker::{Broker, Receipt};
@@ -75,6 +78,7 @@ pub use inspect::Attached;
 use types::{Event, Guarantees, Parting, Report, Settings};
 pub use watch::StateWatch;
 pub use worker::{Inbound, Stream};
+pub use workflows::GroupWatch;
 
 /// Reports of streams that wait to be decided.
 const REPORTS_QUEUED_MAX: usize = 4096;
@@ -132,6 +136,7 @@ struct Inner {
     lifetimes: lifetimes::Lifetimes,
     timeouts: timeouts::Timeouts,
     pauses: pauses::Pauses,
+    looks: workflows::Looks,
     traffic: traffic::Traffic,
     reports: mpsc::Sender<Reported>,
     /// Sends under way.
@@ -203,6 +208,7 @@ impl Service {
             lifetimes: lifetimes::Lifetimes::default(),
             timeouts: timeouts::Timeouts::default(),
             pauses: pauses::Pauses::default(),
+            looks: workflows::Looks::default(),
             traffic: traffic::Traffic::new(clock.now(), metrics),
             reports,
             generation: AtomicU64::new(0),
@@ -230,6 +236,7 @@ impl Service {
         inner.forever(lifetimes::run(inner.clone()));
         inner.forever(timeouts::run(inner.clone()));
         inner.forever(timeouts::meet(inner.clone()));
+        inner.forever(workflows::run(inner.clone()));
         inner.forever(states::run(inner.clone()));
         inner.forever(watch::run(inner.clone(), changes));
         inner.forever(sweep(inner.clone()));

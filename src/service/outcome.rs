@@ -5,6 +5,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::types::{Outcome, Settings};
+use super::workflows::behind::{Consequences, announced, not_run, read};
 use super::{envelope, trail};
 use crate::backend::StateWrite;
 use crate::broker::NewTask;
@@ -19,7 +20,7 @@ use crate::wire::{self, machinery::WireError};
 
 /// The error text of a cancelled task: all that a Machinery program can see of it. The prefix keeps it apart from what a
 /// function may say.
-const CANCELLED: &str = "lineshaft: cancelled";
+pub(super) const CANCELLED: &str = "lineshaft: cancelled";
 /// The error text of a purged task, likewise.
 const PURGED: &str = "lineshaft: purged";
 /// The error text of a task that was not begun in its time, likewise.
@@ -136,6 +137,7 @@ impl Attempt<'_> {
                 End::Retry { .. } => None,
                 _ => envelope::lifetime(self.signature),
             },
+            opens: Vec::new(),
         };
         let effects = &mut decision.effects;
         match end {
@@ -162,9 +164,30 @@ impl Attempt<'_> {
             End::Retry { error, after } => {
                 effects.states.push(self.state(Status::Retry, None, error, FailureReason::Unknown));
                 effects.publish.push(self.retry(*after));
+                return decision;
             }
         }
+        self.conclude(&mut decision);
         decision
+    }
+
+    /// What the end means for others: joins that the task belongs to, and tasks behind it that can never run now.
+    fn conclude(&self, decision: &mut Decision) {
+        let effects = &mut decision.effects;
+        let Some(own) = effects.states.first().map(|write| write.state.clone()) else { return };
+        let sent = effects.publish.iter().map(|message| message.task.clone()).collect();
+        let mut consequences = Consequences { sent, ..Consequences::default() };
+        consequences.member(self.signature, &own, self.now);
+        if own.status == Status::Failure {
+            let since = envelope::generation(self.signature);
+            let cause = not_run(own.task_id.as_str(), &own.error);
+            for next in self.signature.on_success.iter().flatten().filter_map(read) {
+                consequences.never_runs(next, &cause, since, self.now, self.settings);
+            }
+        }
+        effects.states.extend(consequences.states);
+        effects.joins.extend(consequences.joins);
+        decision.opens.extend(consequences.opens);
     }
 
     /// The end of a task that was cancelled before its worker said anything.
@@ -266,7 +289,13 @@ impl Attempt<'_> {
         if callback.uuid.is_empty() {
             callback.uuid = format!("task_{}", message.derived_uuid(position));
         }
-        let sending = message_of(callback, message.derive(position), self.now, self.now.0, self.settings);
+        // What was announced with its chain is that sending, so that it is cancelled with it; but a chain that somebody sent again
+        // from the dead goes on under the new one.
+        let generation = match announced(&callback) {
+            0 => self.now.0,
+            announced => announced.max(envelope::generation(self.signature)),
+        };
+        let sending = message_of(callback, message.derive(position), self.now, generation, self.settings);
         decision.begins.extend(sending.lifetime());
         decision.effects.states.push(sending.state);
         decision.effects.publish.push(sending.message);
@@ -296,7 +325,13 @@ pub(super) fn unleased_state(signature: &Signature, now: WallTime) -> TaskState 
 }
 
 /// A state without results and error.
-fn bare_state(signature: &Signature, task: &TaskId, status: Status, attempt: u32, now: WallTime) -> TaskState {
+pub(super) fn bare_state(
+    signature: &Signature,
+    task: &TaskId,
+    status: Status,
+    attempt: u32,
+    now: WallTime,
+) -> TaskState {
     let generation = envelope::generation(signature);
     TaskState {
         task_id: task.clone(),

@@ -4,7 +4,7 @@
 //! our hands first, then granted to nobody, decided and acknowledged. A crash in between leaves a message that is held by a
 //! dead replica: it waits again, for our servers only, and whoever meets it finds its mark or its decision.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::failpoint::Point;
 use crate::ledger::{Begun, CancelMark, Decision, Grant, Lease, Lifetime, NOBODY, Verdict};
-use crate::task::{MessageKey, QueueName, Timestamp};
+use crate::task::{MessageKey, QueueName, TaskId, Timestamp};
 use crate::wire::machinery::salvage_uuid;
 
 /// How long a search waits for those before it.
@@ -87,6 +87,24 @@ impl Inner {
         };
         let spots = pick.search(&is_of_mark, 1).await?;
         Ok(self.end_spotted(Why::Cancel, &spots).await? > 0)
+    }
+
+    /// As [`Inner::end_searched`], of many tasks with one search.
+    pub(super) async fn end_all_searched(self: &Arc<Self>, tasks: &HashMap<&TaskId, u64>) -> Result<(), StoreError> {
+        let Some(pick) = self.stores.broker.pick() else { return Ok(()) };
+        let Ok(_alone) = tokio::time::timeout(SEARCH_WAIT_MAX, self.cancels.searching.lock()).await else {
+            return Ok(());
+        };
+        let is_marked = |body: &[u8]| {
+            salvage_uuid(body).is_some_and(|uuid| {
+                let marked = tasks.get(&TaskId::trusted(uuid));
+                marked.is_some_and(|max| {
+                    envelope::open(body).is_ok_and(|open| envelope::generation(&open.signature) <= *max)
+                })
+            })
+        };
+        let spots = pick.search(&is_marked, tasks.len()).await?;
+        self.end_spotted(Why::Cancel, &spots).await.map(drop)
     }
 
     /// Ends what waits of tasks whose time is over, as far as a search comes upon it.

@@ -5,7 +5,7 @@
 //! On fused stores all of it is one transaction.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,8 +30,6 @@ pub(super) const BATCH_MAX: usize = 256;
 const RELEASES_FREE: u32 = 10;
 /// That pause at most.
 const RELEASE_PAUSE_MAX: Duration = Duration::from_secs(30);
-/// Acknowledgements of this time travel together.
-const ACK_LINGER: Duration = Duration::from_millis(10);
 /// Decisions younger than this are left to whoever made them.
 const REPAIR_AGE: Duration = Duration::from_secs(2);
 /// How often undone decisions are looked for.
@@ -40,7 +38,7 @@ const REPAIR_PERIOD: Duration = Duration::from_secs(1);
 const REPAIR_MAX: usize = 256;
 
 /// A message whose decision is durable, what follows from it, and its delivery, if it is in hand.
-type Settled = (MessageKey, Effects, Option<Receipt>);
+pub(super) type Settled = (MessageKey, Effects, Option<Receipt>);
 
 impl Service {
     /// Records outcomes; one verdict each, in order. A verdict is given only once it is durable. Goes on to its end if the
@@ -157,6 +155,7 @@ impl Inner {
         mut decisions: Vec<Decision>,
         known: &HashMap<LeaseId, InHand>,
     ) -> Result<Vec<Verdict>, StoreError> {
+        self.adopt(&mut decisions).await?;
         if !self.stores.acknowledges() {
             // A message may come once more: not acknowledged, or published again for a claim that is not known to be published.
             // Its decision is what it is recognised by, however short its task wants its result kept.
@@ -171,6 +170,7 @@ impl Inner {
         self.failpoints.reach(Point::SettleDecided).await;
         let settings = self.settings();
         let mut mine = Vec::new();
+        let mut joined = HashSet::new();
         let mut elsewhere = Vec::new();
         let mut tally = Tally::default();
         let is_measured = self.traffic.is_measured();
@@ -207,6 +207,7 @@ impl Inner {
                     elsewhere.push(decision.lease.message.clone());
                 }
                 self.states.overtaken(&decision.effects.states);
+                joined.extend(decision.effects.joins.iter().map(|ended| ended.group.clone()));
                 mine.push((decision.lease.message, decision.effects, receipt));
             }
         }
@@ -215,10 +216,15 @@ impl Inner {
         if !elsewhere.is_empty() && self.stores.ledger.replicas() {
             self.stores.ledger.notices().tell(Notice::Ended(elsewhere));
         }
-        if !self.stores.acknowledges() && !mine.is_empty() {
+        if self.stores.acknowledges() {
+            self.joined(joined);
+        } else if !mine.is_empty() {
             let (inner, are_done) = (self.clone(), self.stores.fused.is_some());
             match are_done {
-                true => self.acknowledge_soon(mine),
+                true => {
+                    self.joined(joined);
+                    self.acknowledge_soon(mine);
+                }
                 false => self.spawn(async move { inner.finish(mine).await }),
             }
         }
@@ -295,6 +301,7 @@ impl Inner {
             keep: settings.results_expire_in,
             begins: Vec::new(),
             ends: None,
+            opens: Vec::new(),
         }
     }
 
@@ -378,6 +385,7 @@ impl Inner {
             tracing::warn!(%error, decisions = mine.len(), "effects are not done yet and will be repeated");
             return;
         }
+        self.joined(effects.iter().flat_map(|effects| &effects.joins).map(|ended| ended.group.clone()).collect());
         let keys: Vec<MessageKey> = mine.iter().map(|(key, ..)| key.clone()).collect();
         if let Err(error) = self.stores.ledger.done(&keys, self.clock.wall()).await {
             tracing::warn!(%error, decisions = mine.len(), "effects are done but not marked so");
@@ -386,47 +394,7 @@ impl Inner {
         self.acknowledge_soon(mine);
     }
 
-    /// Acknowledges within a moment, together with what else ends in it: nobody waits for it, and what comes again meanwhile
-    /// is recognised.
-    fn acknowledge_soon(self: &Arc<Self>, mine: Vec<Settled>) {
-        let mut waiting = self.settled.lock();
-        let is_first = waiting.is_empty();
-        waiting.extend(mine.into_iter().map(|(key, _, receipt)| (key, receipt)));
-        drop(waiting);
-        if is_first {
-            let inner = self.clone();
-            self.spawn(async move {
-                tokio::time::sleep(ACK_LINGER).await;
-                let mine = std::mem::take(&mut *inner.settled.lock());
-                inner.acknowledge(mine).await;
-            });
-        }
-    }
-
-    /// The last step: the messages of decisions whose effects are done go.
-    async fn acknowledge(&self, mine: Vec<(MessageKey, Option<Receipt>)>) {
-        let (mut acks, mut elsewhere) = (Vec::new(), Vec::new());
-        for (key, receipt) in mine {
-            match receipt {
-                Some(receipt) => acks.push((receipt, Settle::Ack)),
-                None => elsewhere.push(key),
-            }
-        }
-        self.settle_broker(&acks).await;
-        self.discard(&elsewhere).await;
-        self.failpoints.reach(Point::SettleAcked).await;
-    }
-
-    /// Removes messages that were decided while this replica held no delivery of them. Where the broker cannot find them,
-    /// they are acknowledged when they are met.
-    pub(super) async fn discard(&self, messages: &[MessageKey]) {
-        let Some(recall) = self.stores.broker.recall().filter(|_| !messages.is_empty()) else { return };
-        if let Err(error) = recall.discard(messages).await {
-            tracing::warn!(%error, messages = messages.len(), "decided messages are acknowledged when they are met");
-        }
-    }
-
-    async fn carry_out(&self, effects: &[&Effects]) -> Result<(), StoreError> {
+    pub(super) async fn carry_out(&self, effects: &[&Effects]) -> Result<(), StoreError> {
         let states: Vec<_> = effects.iter().flat_map(|e| e.states.iter().cloned()).collect();
         for chunk in states.chunks(BATCH_MAX) {
             for answer in self.stores.backend.write(chunk, self.clock.wall()).await {
@@ -441,19 +409,11 @@ impl Inner {
             }
         }
         self.failpoints.reach(Point::SettlePublished).await;
-        Ok(())
-    }
-
-    /// Settles deliveries; a void receipt is harmless, an unreachable broker delivers again.
-    pub(super) async fn settle_broker(&self, items: &[(Receipt, Settle)]) {
-        for chunk in items.chunks(self.guarantees.broker.batch_max.get()) {
-            for answer in self.stores.broker.settle(chunk).await {
-                match answer {
-                    Ok(()) | Err(StoreError::Stale) => {}
-                    Err(error) => tracing::warn!(%error, "a delivery is not settled yet; it will come again"),
-                }
-            }
+        let joins: Vec<_> = effects.iter().flat_map(|e| e.joins.iter().cloned()).collect();
+        for chunk in joins.chunks(BATCH_MAX) {
+            self.stores.ledger.joins().add(chunk).await?;
         }
+        Ok(())
     }
 }
 

@@ -205,6 +205,7 @@ impl End {
             (_, FailureReason::Purged) => ("purged", Some("PURGED")),
             (_, FailureReason::Expired) => ("expired", Some("EXPIRED")),
             (_, FailureReason::TimedOut) => ("failure", Some("TIMED_OUT")),
+            (_, FailureReason::NotRun) => ("failure", Some("NOT_RUN")),
             (_, FailureReason::WorkerLost) => ("lost", Some("WORKER_LOST")),
             (_, FailureReason::ResultTooLarge) => ("failure", Some("RESULT_TOO_LARGE")),
             _ => ("failure", Some("FAILED")),

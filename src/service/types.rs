@@ -6,8 +6,12 @@ use std::time::Duration;
 
 use crate::broker::Capabilities;
 use crate::clock::WallTime;
+use crate::ledger::join::Kind;
 use crate::ledger::{Session, Subscription, Verdict};
-use crate::task::{Arg, Headers, LeaseId, QueueName, SessionId, Signature, TaskId, TaskName, Timestamp, TraceContext};
+use crate::task::{
+    Arg, GroupId, Headers, LeaseId, QueueName, SessionId, Signature, TaskId, TaskName, TaskState, Timestamp,
+    TraceContext,
+};
 use crate::telemetry::spans::Spans;
 
 /// Bytes of tasks or results after which an answer ends, where more may be asked for: below the 4 MiB that most clients
@@ -79,6 +83,79 @@ pub enum Until {
 
 /// The longest [`Until::Passed`], and how long a key is in force in any case: as long as a task that waits is remembered.
 pub const KEY_KEPT_MAX: Duration = Duration::from_secs(7 * 86_400);
+
+/// Tasks that are sent together.
+#[derive(Debug, Clone)]
+pub struct Workflow {
+    /// What they are to each other.
+    pub kind: Kind,
+    /// `None`: made here.
+    pub id: Option<GroupId>,
+    /// Names this send.
+    pub request_id: Option<String>,
+    /// In order; without names of their own.
+    pub tasks: Vec<Submission>,
+    /// Behind them all: of a chord, and only of one.
+    pub callback: Option<Submission>,
+    /// The callback is sent however the tasks ended.
+    pub is_always: bool,
+}
+
+/// Tasks that were accepted together, now or before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkflowSent {
+    /// Their id.
+    pub group: GroupId,
+    /// The ids of the tasks, in order.
+    pub tasks: Vec<TaskId>,
+    /// The id of the callback.
+    pub callback: Option<TaskId>,
+    /// Nothing was sent now: it was before.
+    pub already: bool,
+}
+
+/// How far a group, chord or chain is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GroupView {
+    /// Its id.
+    pub id: GroupId,
+    /// What its tasks are to each other.
+    pub kind: Kind,
+    /// How many tasks there are.
+    pub total: u32,
+    /// How many have ended.
+    pub ended: u32,
+    /// How many have failed.
+    pub failed: u32,
+    /// All have ended, and what follows too.
+    pub is_completed: bool,
+    /// When they were sent; [`Timestamp::ZERO`]: not known.
+    pub created_at: Timestamp,
+    /// The callback, as far as it is known.
+    pub callback: Option<TaskState>,
+}
+
+/// A page of the tasks of a group.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GroupTasks {
+    /// In order; of each its id, and its state if that is kept.
+    pub tasks: Vec<(TaskId, Option<TaskState>)>,
+    /// From where the next page goes on; `None`: this was the last.
+    pub next: Option<u32>,
+}
+
+/// What cancelling a group came to: how many tasks of each answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GroupCancelled {
+    /// See [`CancelAnswer::Ended`].
+    pub ended: u32,
+    /// See [`CancelAnswer::Removed`].
+    pub removed: u32,
+    /// See [`CancelAnswer::Signalled`].
+    pub signalled: u32,
+    /// See [`CancelAnswer::Marked`].
+    pub marked: u32,
+}
 
 /// A task that was accepted, now or before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -389,6 +466,10 @@ pub struct Settings {
     pub sessions_max: u32,
     /// Depth of callbacks.
     pub callback_depth_max: u32,
+    /// Tasks of one group or chord.
+    pub group_tasks_max: usize,
+    /// Tasks of one chain.
+    pub chain_tasks_max: usize,
     /// Sends under way at once; more are refused.
     pub sends_in_flight_max: usize,
     /// How long a [`Submission::request_id`] is remembered.
@@ -429,6 +510,8 @@ impl Default for Settings {
             reports_max: 1000,
             sessions_max: 10_000,
             callback_depth_max: 16,
+            group_tasks_max: 100_000,
+            chain_tasks_max: 1000,
             sends_in_flight_max: 10_000,
             request_window: Duration::from_secs(3600),
             drain_deadline: Duration::from_secs(30),

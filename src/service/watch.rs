@@ -86,7 +86,7 @@ pub struct StateWatch {
 }
 
 impl StateWatch {
-    fn new(inner: Arc<Inner>, id: TaskId) -> Self {
+    pub(super) fn new(inner: Arc<Inner>, id: TaskId) -> Self {
         let wake = Arc::new(Notify::new());
         inner.watches.0.lock().entry(id.clone()).or_default().push(wake.clone());
         if let Some(watch) = inner.stores.backend.watch() {

@@ -98,6 +98,11 @@ name! {
     QueueName, spaces: false
 }
 name! {
+    /// The id of a group, a chord or a chain, and the key of its record at the backend: 1 to 200 bytes, no spaces, no control
+    /// characters.
+    GroupId, spaces: false
+}
+name! {
     /// One worker process, from its first `Hello` to its end.
     SessionId, spaces: false
 }

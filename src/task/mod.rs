@@ -11,7 +11,9 @@ mod time;
 mod trace;
 
 pub use arg::{Arg, ArgError, ArgValue};
-pub use id::{FencingToken, IdError, LeaseId, MessageKey, NAME_BYTES_MAX, QueueName, SessionId, TaskId, TaskName};
+pub use id::{
+    FencingToken, GroupId, IdError, LeaseId, MessageKey, NAME_BYTES_MAX, QueueName, SessionId, TaskId, TaskName,
+};
 pub use label::{Kind, Label, TypeName};
 pub use retry::next_retry_timeout;
 pub use signature::{Body, Headers, RawJson, Signature};

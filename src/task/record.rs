@@ -197,7 +197,7 @@ pub const STATUSES: [Status; 6] =
     [Status::Pending, Status::Received, Status::Started, Status::Retry, Status::Success, Status::Failure];
 
 /// Reasons by their stored number, from 0. Only ever appended to.
-pub const REASONS: [FailureReason; 9] = [
+pub const REASONS: [FailureReason; 10] = [
     FailureReason::Unknown,
     FailureReason::Failed,
     FailureReason::WorkerLost,
@@ -207,6 +207,7 @@ pub const REASONS: [FailureReason; 9] = [
     FailureReason::Purged,
     FailureReason::Expired,
     FailureReason::TimedOut,
+    FailureReason::NotRun,
 ];
 
 fn number<T: PartialEq>(of: &T, all: &[T]) -> u32 {

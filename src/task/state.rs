@@ -78,6 +78,8 @@ pub enum FailureReason {
     Expired,
     /// Its last attempt ran too long.
     TimedOut,
+    /// A task before it ended badly: it was never sent.
+    NotRun,
 }
 
 /// Position of a state in the life of a task. A write is applied only if its order is greater than the stored one, so a

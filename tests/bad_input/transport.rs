@@ -174,7 +174,8 @@ async fn a_draining_server_says_so_to_all_and_stops() {
     let mut watched = health.watch(tonic_health::pb::HealthCheckRequest::default()).await.unwrap().into_inner();
     assert_eq!(soon("health", watched.message()).await.unwrap().unwrap().status, 1);
     let id = send(&server, named("n")).await.unwrap();
-    let mut states = tasks.watch_state(WatchStateRequest { task_id: id.clone() }).await.unwrap().into_inner();
+    let mut states =
+        tasks.watch_state(WatchStateRequest { task_id: id.clone(), ..Default::default() }).await.unwrap().into_inner();
     let first = soon("a state", states.message()).await.unwrap().unwrap().state.unwrap();
     assert_eq!(first.status(), TaskStatus::Pending);
     let mut waiter = tasks.clone();

@@ -61,7 +61,8 @@ async fn ids_of_0_and_201_bytes_are_refused() {
         let task_id = task_id.to_owned();
         let one = tasks.get_state(GetStateRequest { task_id: task_id.clone() }).await.unwrap_err();
         assert_eq!(refusal(&one), expected);
-        let watch = tasks.watch_state(WatchStateRequest { task_id: task_id.clone() }).await.unwrap_err();
+        let watch =
+            tasks.watch_state(WatchStateRequest { task_id: task_id.clone(), ..Default::default() }).await.unwrap_err();
         assert_eq!(refusal(&watch), expected);
         let wait = WaitForResultRequest { task_id: task_id.clone(), timeout: None };
         assert_eq!(refusal(&tasks.wait_for_result(wait).await.unwrap_err()), expected);

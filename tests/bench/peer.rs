@@ -1,6 +1,6 @@
 //! A producer and a worker on the Rust client, as `tests/bench/peers/run.py` runs them; its README.md has the contract.
 //!
-//! `bench-peer producer enqueue|latency`, `bench-peer worker`, `bench-peer count`. Beside the `PEERS_…` variables:
+//! `bench-peer producer enqueue|latency|chord`, `bench-peer worker`, `bench-peer count`. Beside the `PEERS_…` variables:
 //! `PEERS_LINESHAFT` is the server's URL; `PEERS_SEND` is `client` (the Rust client, whose concurrent sends travel
 //! together; the default) or `unary` (a plain `SendTask` for each task).
 
@@ -19,7 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use futures::future::join_all;
 use lineshaft::clock::{Clock, SystemClock};
-use lineshaft_client::{Client, Failure, Task, Worker, proto};
+use lineshaft_client::{Chord, Client, Failure, Task, Worker, proto};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
@@ -38,9 +38,10 @@ async fn main() -> ExitCode {
         match args[..] {
             ["producer", "enqueue"] => peer.enqueue().await,
             ["producer", "latency"] => peer.latency().await,
+            ["producer", "chord"] => peer.chord().await,
             ["worker"] => peer.work().await,
             ["count"] => peer.count().await,
-            _ => bail!("usage: bench-peer producer enqueue|latency, bench-peer worker, bench-peer count"),
+            _ => bail!("usage: bench-peer producer enqueue|latency|chord, bench-peer worker, bench-peer count"),
         }
     };
     let limit = Duration::from_secs(setting("LIMIT_S", 300).unwrap_or(300));
@@ -169,6 +170,15 @@ impl Peer {
             start_us.push(start.saturating_sub(sent) as f64 / 1e3);
         }
         result(&json!({ "n": result_us.len(), "start_us": start_us, "result_us": result_us }))
+    }
+
+    async fn chord(self) -> anyhow::Result<()> {
+        let members = self.tasks.checked_sub(1).context("a chord has a task and a callback at least")?;
+        let (cpu, t0) = (cpu_seconds(), now_ns());
+        let chord = Chord::new((0..members).map(|index| self.task(index)), self.task(members));
+        self.client.send_chord(chord).await?;
+        let (t1, cpu) = (now_ns(), cpu_seconds() - cpu);
+        result(&json!({ "n": members, "t0_ns": t0, "t1_ns": t1, "cpu_s": cpu }))
     }
 
     async fn work(self) -> anyhow::Result<()> {

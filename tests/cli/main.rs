@@ -11,6 +11,7 @@ mod dead;
 mod demo;
 mod doctor;
 mod exit_codes;
+mod group;
 mod listing;
 mod manual;
 mod odd;

@@ -6,12 +6,14 @@ use lineshaft::broker::{Holding, Settle};
 use lineshaft::clock::WallTime;
 use lineshaft::error::StoreError;
 use lineshaft::ledger::claim::{Claim, Claimed, Judged, Sending, Until};
+use lineshaft::ledger::join::Stage;
 use lineshaft::ledger::{Begun, Decision, Effects, Ending, Standing, Verdict};
 use lineshaft::task::{LeaseId, Status, TaskState};
 
 use crate::broker::restart::reopen;
 use crate::harness::{Outcome, START, needs};
 use crate::ledger::claims::{judged, keyed, request};
+use crate::ledger::joins;
 use crate::ledger::lifetimes::{all, lifetime};
 use crate::make::*;
 use crate::room::Room;
@@ -32,6 +34,9 @@ macro_rules! cases {
                 what_was_claimed_and_not_published_is_sent_by_whoever_finds_it
                 settling_does_all_that_follows
                 settling_acknowledges_wherever_the_message_stands
+                settling_adds_members_to_their_joins_once
+                the_last_member_that_is_settled_makes_its_join_due
+                what_is_not_recorded_adds_no_member
                 settling_voids_the_receipt
                 what_is_settled_and_not_acknowledged_comes_back_decided
                 what_is_not_recorded_changes_nothing
@@ -81,6 +86,7 @@ fn with_effects(label: &str, lease: &LeaseId) -> Decision {
     let effects = Effects {
         states: vec![state(&id, 1, 1, Status::Started), done, state(&format!("{id}-next"), 1, 1, Status::Pending)],
         publish: vec![message(&format!("{label}-next"))],
+        joins: Vec::new(),
     };
     Decision { effects, ..decision(lease, Some(label), 1) }
 }
@@ -286,6 +292,75 @@ pub(crate) async fn what_is_not_recorded_changes_nothing(room: Room) -> Outcome 
     assert_eq!(status(&room, "b").await, Some(Status::Pending));
     settle(&room.broker(), &taken[1], RETURN).await;
     assert_eq!(take_labels(&room.broker()).await, ["a", "b"], "nothing was published");
+    Ok(())
+}
+
+/// A decision of `label`, with which these members of these joins end.
+fn joining(label: &str, lease: &LeaseId, members: &[(&str, u32)]) -> Decision {
+    let joins = members.iter().map(|(join, n)| joins::ended(join, *n)).collect();
+    Decision { effects: Effects { joins, ..Effects::default() }, ..decision(lease, Some(label), 1) }
+}
+
+pub(crate) async fn settling_adds_members_to_their_joins_once(room: Room) -> Outcome {
+    let ledger = room.ledger();
+    attach(&ledger, &["s1"]).await;
+    send(&room, &["a", "b"]).await;
+    take(&room.broker(), 2).await;
+    joins::open(&ledger, &joins::opening("x", 4)).await;
+    joins::open(&ledger, &joins::opening("y", 4)).await;
+    let held = [lease(&ledger, "a", "s1").await, lease(&ledger, "b", "s1").await];
+    // Two of one batch in one join, one of them in a second join; and one of a join that nobody knows.
+    let both = [
+        joining("a", &held[0].id, &[("x", 1), ("y", 3), ("nobody", 0)]),
+        joining("b", &held[1].id, &[("x", 2), ("x", 9)]),
+    ];
+    assert_eq!(room.fused().settle(&both).await, Ok(vec![Verdict::Recorded; 2]));
+    assert_eq!(joins::counts(&ledger, "x").await, Some((Stage::Open, 2, 1)));
+    assert_eq!(joins::counts(&ledger, "y").await, Some((Stage::Open, 1, 1)));
+    assert_eq!(joins::members(&ledger, "x").await, [joins::going(0), joins::over(1), joins::over(2), joins::going(3)]);
+    assert_eq!(room.fused().settle(&both).await, Ok(vec![Verdict::Duplicate; 2]));
+    assert_eq!(joins::counts(&ledger, "x").await, Some((Stage::Open, 2, 1)));
+    assert!(joins::due(&ledger, 0).await.is_empty());
+    Ok(())
+}
+
+pub(crate) async fn the_last_member_that_is_settled_makes_its_join_due(room: Room) -> Outcome {
+    let ledger = room.ledger();
+    attach(&ledger, &["s1"]).await;
+    send(&room, &["a"]).await;
+    take(&room.broker(), 1).await;
+    joins::open(&ledger, &joins::opening("x", 2)).await;
+    // One ended otherwise: through another replica, or because it was found in the backend.
+    joins::add(&ledger, "x", &[0]).await;
+    let held = lease(&ledger, "a", "s1").await;
+    assert!(joins::due(&ledger, 0).await.is_empty());
+    assert_eq!(settled(&room, joining("a", &held.id, &[("x", 1)])).await, Verdict::Recorded);
+    assert_eq!(joins::due(&ledger, 0).await, ["x"]);
+    drop(ledger);
+    let room = reopen(room).await?;
+    assert_eq!(joins::due(&room.ledger(), 0).await, ["x"]);
+    assert_eq!(joins::counts(&room.ledger(), "x").await, Some((Stage::Open, 2, 1)));
+    Ok(())
+}
+
+pub(crate) async fn what_is_not_recorded_adds_no_member(room: Room) -> Outcome {
+    let ledger = room.ledger();
+    attach(&ledger, &["s1"]).await;
+    send(&room, &["a", "b"]).await;
+    take(&room.broker(), 2).await;
+    joins::open(&ledger, &joins::opening("x", 4)).await;
+    let older = lease(&ledger, "a", "s1").await;
+    ledger.release(&[(older.id.clone(), Ending::Free { report: None })]).await.expect("release");
+    lease(&ledger, "a", "s1").await;
+    assert_eq!(settled(&room, joining("a", &older.id, &[("x", 0)])).await, Verdict::Superseded);
+    // Decided without the fused store first: its members are added by whoever finishes undone effects.
+    let held = lease(&ledger, "b", "s1").await;
+    ledger.decide(&[joining("b", &held.id, &[("x", 1)])]).await.expect("decide");
+    assert_eq!(joins::counts(&ledger, "x").await, Some((Stage::Open, 0, 0)));
+    assert_eq!(settled(&room, joining("b", &held.id, &[("x", 1)])).await, Verdict::Duplicate);
+    let other = Decision { report: None, digest: [2; 32], ..joining("b", &held.id, &[("x", 2)]) };
+    assert_eq!(settled(&room, other).await, Verdict::Conflict);
+    assert_eq!(joins::counts(&ledger, "x").await, Some((Stage::Open, 0, 0)));
     Ok(())
 }
 

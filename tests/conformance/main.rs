@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod backend;
+mod backend_groups;
 mod broker;
 mod faults;
 mod fused;
@@ -33,6 +34,7 @@ mod once {
     crate::broker::cases!(once);
     crate::ledger::cases!(once);
     crate::backend::cases!(once);
+    crate::backend_groups::cases!(once);
     crate::fused::cases!(once);
     pub(crate) mod model {
         crate::harness::cases!(once, model::broker: answers_as_the_model_does);
@@ -46,6 +48,7 @@ mod memory {
     crate::broker::cases!(crate::rooms::Memory);
     crate::ledger::cases!(crate::rooms::Memory);
     crate::backend::cases!(crate::rooms::Memory);
+    crate::backend_groups::cases!(crate::rooms::Memory);
     crate::fused::cases!(crate::rooms::Memory);
     crate::model::cases!(crate::rooms::Memory, broker ledger backend fused);
 }
@@ -60,6 +63,7 @@ mod memory_without_faults {
     crate::broker::cases!(crate::rooms::WithoutFaults);
     crate::ledger::cases!(crate::rooms::WithoutFaults);
     crate::backend::cases!(crate::rooms::WithoutFaults);
+    crate::backend_groups::cases!(crate::rooms::WithoutFaults);
 }
 
 /// The wrapper that counts calls, around a room with every view and around one with none.
@@ -67,6 +71,7 @@ mod measured {
     crate::broker::cases!(crate::rooms::Measured<crate::rooms::Memory>);
     crate::ledger::cases!(crate::rooms::Measured<crate::rooms::Memory>);
     crate::backend::cases!(crate::rooms::Measured<crate::rooms::Memory>);
+    crate::backend_groups::cases!(crate::rooms::Measured<crate::rooms::Memory>);
     crate::fused::cases!(crate::rooms::Measured<crate::rooms::Memory>);
 }
 
@@ -84,6 +89,7 @@ mod embedded {
     crate::broker::cases!(crate::rooms::Embedded);
     crate::ledger::cases!(crate::rooms::Embedded);
     crate::backend::cases!(crate::rooms::Embedded);
+    crate::backend_groups::cases!(crate::rooms::Embedded);
     crate::fused::cases!(crate::rooms::Embedded);
     crate::model::cases!(crate::rooms::Embedded, broker ledger backend fused);
 }
@@ -94,6 +100,7 @@ mod redis {
     crate::ledger::cases!(crate::redis_rooms::Redis);
     crate::model::cases!(crate::redis_rooms::Redis, broker ledger backend);
     crate::backend::cases!(crate::redis_rooms::Redis);
+    crate::backend_groups::cases!(crate::redis_rooms::Redis);
     crate::fused::cases!(crate::redis_rooms::Redis);
 }
 
@@ -103,6 +110,7 @@ mod redis_cluster {
     crate::ledger::cases!(crate::redis_pooled_rooms::Cluster);
     crate::model::cases!(crate::redis_pooled_rooms::Cluster, broker ledger backend);
     crate::backend::cases!(crate::redis_pooled_rooms::Cluster);
+    crate::backend_groups::cases!(crate::redis_pooled_rooms::Cluster);
 }
 
 #[cfg(feature = "redis")]
@@ -111,6 +119,7 @@ mod redis_socket_password {
     crate::ledger::cases!(crate::redis_rooms::Locked);
     crate::model::cases!(crate::redis_rooms::Locked, broker ledger backend);
     crate::backend::cases!(crate::redis_rooms::Locked);
+    crate::backend_groups::cases!(crate::redis_rooms::Locked);
 }
 
 #[cfg(feature = "redis")]
@@ -119,4 +128,5 @@ mod redis_sentinel {
     crate::ledger::cases!(crate::redis_pooled_rooms::Sentinel);
     crate::model::cases!(crate::redis_pooled_rooms::Sentinel, broker ledger backend);
     crate::backend::cases!(crate::redis_pooled_rooms::Sentinel);
+    crate::backend_groups::cases!(crate::redis_pooled_rooms::Sentinel);
 }

@@ -165,6 +165,7 @@ pub(crate) fn decision(lease: &LeaseId, report: Option<&str>, outcome: u8) -> De
         keep: KEEP,
         begins: Vec::new(),
         ends: None,
+        opens: Vec::new(),
     }
 }
 
@@ -245,4 +246,14 @@ pub(crate) fn every_value() -> Vec<Arg> {
 /// `time` plus whole seconds.
 pub(crate) fn later(time: WallTime, seconds: u64) -> WallTime {
     time.plus(Duration::from_secs(seconds))
+}
+
+/// A member of a join, of which nobody knows.
+pub(crate) fn ended_member(label: &str) -> lineshaft::ledger::join::Ended {
+    lineshaft::ledger::join::Ended {
+        group: lineshaft::task::GroupId::trusted(format!("group_{label}")),
+        task: task_id(&format!("task_{label}")),
+        is_failure: true,
+        outcome: bytes::Bytes::from_static(b"\x00how it ended"),
+    }
 }

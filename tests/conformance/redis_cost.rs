@@ -57,7 +57,7 @@ impl Meter {
 
 fn effects(id: &LeaseId) -> Effects {
     let write: StateWrite = state(&format!("task_{}", id.message), 1, 1, Status::Success);
-    Effects { states: vec![write], publish: Vec::new() }
+    Effects { states: vec![write], ..Effects::default() }
 }
 
 fn claim(label: &str) -> Claim {

@@ -7,11 +7,13 @@ use lineshaft::clock::{TestClock, WallTime};
 use lineshaft::error::StoreError;
 use lineshaft::fused::Fused;
 use lineshaft::ledger::claim::{Claimed, Sending};
+use lineshaft::ledger::join::Stage;
 use lineshaft::ledger::{Decision, Effects, Ledger, Verdict};
 use lineshaft::task::Status;
 
 use crate::harness::START;
 use crate::ledger::claims::request;
+use crate::ledger::joins;
 use crate::ledger::lifetimes::all;
 use crate::make::*;
 use crate::redis_rooms::Redis;
@@ -84,7 +86,7 @@ async fn a_decision_stands_and_stays_undone_while_a_key_in_its_way_holds_somethi
     let mut settling = Vec::new();
     for (label, publish) in decisions {
         let held = lease(&ledger, label, "s1").await;
-        let effects = Effects { states: vec![done.clone()], publish };
+        let effects = Effects { states: vec![done.clone()], publish, joins: Vec::new() };
         settling.push(Decision { effects, ..decision(&held.id, Some(label), 1) });
     }
     assert_eq!(fused.settle(&settling).await, Ok(vec![Verdict::Recorded; 2]));
@@ -101,10 +103,20 @@ async fn a_key_of_the_ledger_that_holds_something_else_is_named_and_nothing_is_w
     attach(&ledger, &["s1"]).await;
     let held = lease(&ledger, "a", "s1").await;
     let states = vec![state("task_a", 1, 1, Status::Started)];
-    let effects = Effects { states, publish: vec![message("y")] };
+    joins::open(&ledger, &joins::opening("x", 1)).await;
+    let effects = Effects { states, publish: vec![message("y")], joins: vec![joins::ended("x", 0)] };
     let settling = [Decision { effects, ..decision(&held.id, Some("a"), 1) }];
+    let join = |kind: &str| format!("{{lineshaft}}:{kind}:{}", joins::group("x"));
     // A live lease is in two of them, and nothing has ended yet.
-    for (key, is_there) in [("{lineshaft}:ends", false), ("{lineshaft}:leased", true), ("{lineshaft}:of:s1", true)] {
+    for (key, is_there) in [
+        ("{lineshaft}:ends", false),
+        ("{lineshaft}:leased", true),
+        ("{lineshaft}:of:s1", true),
+        ("{lineshaft}:joins", true),
+        (&join("join"), true),
+        (&join("join-members"), true),
+        (&join("join-ends"), true),
+    ] {
         let aside = format!("{key}:aside");
         if is_there {
             redis.command(&["RENAME", key, &aside]).await;
@@ -121,8 +133,10 @@ async fn a_key_of_the_ledger_that_holds_something_else_is_named_and_nothing_is_w
     }
     let broker: Arc<dyn Broker> = room.broker();
     assert!(take_labels(&broker).await.is_empty());
+    assert_eq!(joins::counts(&ledger, "x").await, Some((Stage::Open, 0, 0)));
     assert_eq!(fused.settle(&settling).await, Ok(vec![Verdict::Recorded]));
     assert_eq!(status(&room, "a").await, Some(Status::Started));
+    assert_eq!(joins::due(&ledger, 0).await, ["x"]);
 }
 
 #[tokio::test]

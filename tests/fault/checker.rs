@@ -48,6 +48,21 @@ pub(crate) fn touched(paths: &[&Path], from: u128, until: u128) -> BTreeSet<Stri
     within.iter().map(|line| line.task.clone()).chain(of_leases.map(|line| line.task)).collect()
 }
 
+/// What attempts of workflows were given: by task, the arguments of each attempt, once for each that was begun.
+pub(crate) fn given(paths: &[&Path]) -> BTreeMap<String, Vec<String>> {
+    let mut given: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in paths {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        for words in text.lines().map(|line| line.split(' ').collect::<Vec<_>>()) {
+            if let [_, "start", task, _, args] = words.as_slice() {
+                let task = task.split('/').next().unwrap_or(task);
+                given.entry(task.to_owned()).or_default().push((*args).to_owned());
+            }
+        }
+    }
+    given
+}
+
 /// One life of a worker process.
 #[derive(Debug)]
 pub(crate) struct Life<'a> {

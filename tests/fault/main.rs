@@ -34,3 +34,4 @@ mod scale;
 #[path = "../support/until.rs"]
 mod until;
 mod witness;
+mod workflows;

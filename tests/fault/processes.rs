@@ -223,6 +223,13 @@ impl Program {
         Self::spawn(&["producer", servers, &text(&file), prefix, &count.to_string()], file)
     }
 
+    /// Starts a producer of so many chords and chains.
+    pub(crate) fn workflows_of(servers: &str, dir: &Path, prefix: &str, chords: u32, chains: u32) -> Self {
+        let file = dir.join(format!("{prefix}.witness"));
+        let (chords, chains) = (chords.to_string(), chains.to_string());
+        Self::spawn(&["workflows", servers, &text(&file), prefix, &chords, &chains], file)
+    }
+
     fn spawn(args: &[&str], file: PathBuf) -> Self {
         // Examples are built beside the tests.
         let mut program = std::env::current_exe().expect("this test has a path");

@@ -10,16 +10,17 @@ use lineshaft_client::proto::task_service_client::TaskServiceClient;
 use lineshaft_client::proto::worker_service_client::WorkerServiceClient;
 use lineshaft_client::proto::{
     FailureReason, GetPendingTasksRequest, GetQueueRequest, GetStatesRequest, LeaseTasksRequest, ListTasksRequest,
-    Report, ReportTasksRequest, SendTasksRequest, Subscription, Success, Task, TaskFilter, TaskStatus, report,
+    Report, ReportTasksRequest, Resume, SendTasksRequest, Subscription, Success, Task, TaskFilter, TaskStatus, report,
     send_result,
 };
+use tonic::transport::Channel;
 
 use super::processes::{Server, until};
 
 /// Waiting tasks, and as many delayed ones, where nothing else is asked for.
 const SCALE: usize = 20_000;
 /// What the server may take, whatever the size, bytes.
-const MEMORY_MAX: u64 = 1 << 30;
+pub(super) const MEMORY_MAX: u64 = 1 << 30;
 /// What the store may take on disk once all results have expired, whatever the size, bytes.
 const DISK_MAX: u64 = 200 << 20;
 /// How many tasks end for each that waits in the other test.
@@ -35,11 +36,11 @@ const BATCH: usize = 1000;
 const PAGE: u32 = 1000;
 const DAY: i64 = 86_400;
 
-fn scale() -> usize {
+pub(super) fn scale() -> usize {
     std::env::var("LINESHAFT_SCALE").map_or(SCALE, |text| text.parse().expect("LINESHAFT_SCALE is a number"))
 }
 
-fn task(id: String, delayed: bool) -> Task {
+pub(super) fn task(id: String, delayed: bool) -> Task {
     let delay = delayed.then_some(prost_types::Duration { seconds: DAY, nanos: 0 });
     Task { id, name: "nobody".to_owned(), queue: "q".to_owned(), delay, ..Task::default() }
 }
@@ -163,29 +164,38 @@ async fn run_through(server: &Server, count: usize) {
         let retention = Some(prost_types::Duration { seconds: 1, nanos: 0 });
         let one = |n| Task { result_retention: retention, ..task(format!("ended-{n}"), false) };
         let batch: Vec<Task> = (first..count.min(first + BATCH)).map(one).collect();
-        let mut left = batch.len();
+        let batch_len = batch.len();
         tasks.send_tasks(SendTasksRequest { tasks: batch }).await.expect("are sent");
-        while left > 0 {
-            let takes = Subscription { queue: "q".to_owned(), names: vec!["nobody".to_owned()], weight: 1 };
-            let request = LeaseTasksRequest {
-                session,
-                subscriptions: vec![takes],
-                tasks_max: BATCH as u32,
-                wait_max: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
-                ..LeaseTasksRequest::default()
-            };
-            let leased = workers.lease_tasks(request).await.expect("are leased").into_inner();
-            session = leased.session;
-            left -= leased.leases.len();
-            let done = |lease: lineshaft_client::proto::Lease| Report {
-                lease_id: lease.lease_id,
-                outcome: Some(report::Outcome::Success(Success::default())),
-                ..Report::default()
-            };
-            let reports: Vec<Report> = leased.leases.into_iter().map(done).collect();
-            if !reports.is_empty() {
-                workers.report_tasks(ReportTasksRequest { reports }).await.expect("are reported");
-            }
+        work_off(&mut workers, &mut session, batch_len).await;
+    }
+}
+
+/// Works so many tasks, a batch at a time.
+pub(super) async fn work_off(
+    workers: &mut WorkerServiceClient<Channel>,
+    session: &mut Option<Resume>,
+    mut left: usize,
+) {
+    while left > 0 {
+        let takes = Subscription { queue: "q".to_owned(), names: vec!["nobody".to_owned()], weight: 1 };
+        let request = LeaseTasksRequest {
+            session: session.take(),
+            subscriptions: vec![takes],
+            tasks_max: BATCH as u32,
+            wait_max: Some(prost_types::Duration { seconds: 10, nanos: 0 }),
+            ..LeaseTasksRequest::default()
+        };
+        let leased = workers.lease_tasks(request).await.expect("are leased").into_inner();
+        *session = leased.session;
+        left -= leased.leases.len();
+        let done = |lease: lineshaft_client::proto::Lease| Report {
+            lease_id: lease.lease_id,
+            outcome: Some(report::Outcome::Success(Success::default())),
+            ..Report::default()
+        };
+        let reports: Vec<Report> = leased.leases.into_iter().map(done).collect();
+        if !reports.is_empty() {
+            workers.report_tasks(ReportTasksRequest { reports }).await.expect("are reported");
         }
     }
 }

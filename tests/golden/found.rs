@@ -11,7 +11,7 @@ pub(crate) struct Counts {
     pub(crate) states: usize,
     /// Argument lists.
     pub(crate) args: usize,
-    /// Records of groups, which are not read yet.
+    /// Records of groups.
     pub(crate) groups: usize,
     /// Tasks that a test wrote and not Machinery: not all keys are there.
     pub(crate) hand_written: usize,
@@ -26,7 +26,7 @@ pub(crate) enum Found {
     State(String),
     HandWritten(String),
     Cut(String),
-    Group,
+    Group(String),
 }
 
 /// All that `text` holds, outermost only.
@@ -58,7 +58,7 @@ fn at_this_layer(text: &str) -> Vec<Found> {
                     "{\"UUID\":" if value.contains("\"IgnoreWhenTaskNotRegistered\":") => Found::Body(value),
                     "{\"UUID\":" => Found::HandWritten(value),
                     "{\"TaskUUID\":" => Found::State(value),
-                    _ => Found::Group,
+                    _ => Found::Group(value),
                 });
                 length
             }

@@ -43,6 +43,28 @@ pub(crate) async fn send(world: &World, tasks: &[Value]) -> Vec<String> {
     answer(world, &["send", QUEUE], &json!(tasks).to_string()).await
 }
 
+/// Tasks that belong together.
+pub(crate) struct Sent {
+    /// The id of the group; of a chain, none.
+    pub(crate) group: String,
+    pub(crate) tasks: Vec<String>,
+    /// The id of a chord's callback.
+    pub(crate) callback: String,
+}
+
+/// Sends workflows as a Machinery producer: each a `group`, a `chord` or a `chain` of tasks, and the callback of each chord.
+pub(crate) async fn send_together(world: &World, kind: &str, all: &[(Vec<Value>, Option<Value>)]) -> Vec<Sent> {
+    let input: Vec<Value> = all.iter().map(|(tasks, callback)| json!({"Tasks": tasks, "Callback": callback})).collect();
+    let told = answer(world, &[kind, QUEUE], &json!(input).to_string()).await;
+    let read = |line: String| {
+        let mut ids: Vec<String> = serde_json::from_str(&line).unwrap();
+        let group = if kind == "chain" { String::new() } else { ids.remove(0) };
+        let callback = if kind == "chord" { ids.pop().unwrap() } else { String::new() };
+        Sent { group, tasks: ids, callback }
+    };
+    told.into_iter().map(read).collect()
+}
+
 /// A task of Machinery's, with arguments of type and value.
 pub(crate) fn task(name: &str, args: &[(&str, Value)]) -> Value {
     let args: Vec<Value> = args.iter().map(|(label, value)| json!({"Type": label, "Value": value})).collect();
@@ -61,17 +83,27 @@ pub(crate) struct Ended {
     pub(crate) results: Vec<(String, Value)>,
 }
 
-/// Waits for the ends of tasks as a Machinery producer does.
-pub(crate) async fn results(world: &World, ids: &[String]) -> Vec<Ended> {
-    let arguments: Vec<&str> = std::iter::once("result").chain(ids.iter().map(String::as_str)).collect();
-    let read = |line: String| {
-        let told: Value = serde_json::from_str(&line).unwrap();
+impl Ended {
+    fn read(line: &str) -> Self {
+        let told: Value = serde_json::from_str(line).unwrap();
         let text = |key: &str| told[key].as_str().unwrap().to_owned();
         let value = |value: &Value| (value["Type"].as_str().unwrap().to_owned(), value["Value"].clone());
         let results = told["Results"].as_array().unwrap().iter().map(value).collect();
-        Ended { state: text("State"), name: text("Name"), error: text("Error"), results }
-    };
-    answer(world, &arguments, "").await.into_iter().map(read).collect()
+        Self { state: text("State"), name: text("Name"), error: text("Error"), results }
+    }
+}
+
+/// Waits for the ends of tasks as a Machinery producer does.
+pub(crate) async fn results(world: &World, ids: &[String]) -> Vec<Ended> {
+    let arguments: Vec<&str> = std::iter::once("result").chain(ids.iter().map(String::as_str)).collect();
+    answer(world, &arguments, "").await.iter().map(|line| Ended::read(line)).collect()
+}
+
+/// What `ChordAsyncResult` (`kind` is `chord`; the last id is the callback's) or `ChainAsyncResult` (`chain`) gives out: results or
+/// the text of the error.
+pub(crate) async fn together(world: &World, kind: &str, ids: &[String]) -> Ended {
+    let told = answer(world, &[&format!("{kind}-result")], &json!([ids]).to_string()).await;
+    Ended::read(&told[0])
 }
 
 /// The end of one task.
@@ -100,11 +132,24 @@ pub(crate) struct Worker {
 impl Worker {
     /// Starts a worker of [`QUEUE`] that registers these functions; `name` names its files.
     pub(crate) async fn start(world: &World, name: &str, concurrency: u32, functions: &[&str]) -> Self {
+        Self::start_with(world, name, concurrency, functions, &[]).await
+    }
+
+    /// The same, with these variables.
+    pub(crate) async fn start_with(
+        world: &World,
+        name: &str,
+        concurrency: u32,
+        functions: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Self {
         let witness = world.directory.path().join(format!("{name}.witness"));
         let log = std::fs::File::create(witness.with_extension("log")).unwrap();
         let concurrency = concurrency.to_string();
         let arguments = [&["worker", QUEUE, &concurrency], functions].concat();
-        let mut child = command(world, &arguments).env("WITNESS", &witness).stderr(log).spawn().unwrap();
+        let mut command = command(world, &arguments);
+        command.env("WITNESS", &witness).envs(variables.iter().copied()).stderr(log);
+        let mut child = command.spawn().unwrap();
         let input = child.stdin.take().unwrap();
         let mut output = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = soon("Machinery's worker", output.next_line()).await.unwrap();

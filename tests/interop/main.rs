@@ -7,12 +7,16 @@
 #![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod both;
 mod callbacks;
 mod crossing;
 mod death;
 mod foreign;
 mod go;
-
+mod interrupted;
+mod links;
+mod many;
+mod mixed;
 mod operating;
 mod ours;
 mod scenarios;
@@ -21,4 +25,5 @@ mod spoilt;
 #[path = "../support/mod.rs"]
 mod support;
 mod values;
+mod workflows;
 mod world;

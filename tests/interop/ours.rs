@@ -61,6 +61,39 @@ pub(crate) fn scenarios(worker: WorkerBuilder) -> WorkerBuilder {
         .register("delay_test", || async { Ok::<i64, Failure>(now()) })
 }
 
+/// Registers what both sides work of mixed workflows, and what only ours do: the names that end in `_ours`. `seen`: what it was given.
+pub(crate) fn mixed(worker: WorkerBuilder, seen: &Seen) -> WorkerBuilder {
+    let list = |_: Context, args| async move { Ok(Results(vec![numbers(args)?.into_arg()])) };
+    let add = |_: Context, args| async move { Ok(Results(vec![numbers(args)?.iter().sum::<i64>().into_arg()])) };
+    worker
+        .register_function("list", seen.noting(list))
+        .register_function("add_ours", seen.noting(add))
+        .register_function("either", seen.noting(add))
+        .register("held_ours", |path: String, n: i64| async move {
+            file(&path).await;
+            Ok::<i64, Failure>(n)
+        })
+        .register("fails_ours", |path: String, text: String| async move {
+            file(&path).await;
+            Err::<i64, _>(Failure::new(text))
+        })
+        .register_function(
+            "text",
+            seen.noting(|_: Context, args: Vec<Arg>| async move {
+                let [text, n] = <[Arg; 2]>::try_from(args).map_err(|args| Failure::fatal(format!("{args:?}")))?;
+                let text = format!("{}/{}", String::from_arg(text)?, i64::from_arg(n)?);
+                Ok(Results(vec![text.into_arg()]))
+            }),
+        )
+}
+
+/// Waits until a file is there. As long as a test likes: it is the test that makes it.
+async fn file(path: &str) {
+    while !std::path::Path::new(path).exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
 /// Unix nanoseconds.
 pub(crate) fn now() -> i64 {
     use lineshaft::clock::Clock as _;
@@ -87,10 +120,18 @@ impl Seen {
 
     /// A function that writes down what it is given, and gives it back.
     pub(crate) fn echo(&self) -> Function {
+        self.noting(|_, args| async move { Ok(Results(args)) })
+    }
+
+    /// This function, which writes down what it is given before.
+    pub(crate) fn noting<F>(&self, function: impl Fn(Context, Vec<Arg>) -> F + Send + Sync + 'static) -> Function
+    where
+        F: Future<Output = Result<Results, Failure>> + Send + 'static,
+    {
         let seen = self.clone();
         Function::raw(move |context: Context, args: Vec<Arg>| {
             seen.0.lock().push((context.task_id().to_owned(), args.clone()));
-            async move { Ok(Results(args)) }
+            function(context, args)
         })
     }
 }

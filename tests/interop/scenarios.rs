@@ -98,7 +98,7 @@ async fn whoever_watches_a_task_here_sees_what_a_machinery_worker_makes_of_it() 
     needs_machinery!();
     let world = World::new().await;
     let sent = world.client.send(Task::new("add").arg(2i64).arg(3i64)).await.unwrap();
-    let request = WatchStateRequest { task_id: sent.id().to_owned() };
+    let request = WatchStateRequest { task_id: sent.id().to_owned(), ..Default::default() };
     let mut watched = world.client.task_service().watch_state(request).await.unwrap().into_inner();
     let first = soon("the state", watched.message()).await.unwrap().unwrap().state.unwrap();
     assert_eq!(first.status(), TaskStatus::Pending);

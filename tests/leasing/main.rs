@@ -32,3 +32,4 @@ mod sending;
 mod sessions;
 mod timeouts;
 mod traces;
+mod workflows;

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod beside;
+mod chords;
 mod claims;
 mod cluster;
 mod cost;
@@ -15,6 +16,8 @@ mod ended;
 mod ending;
 mod gate;
 mod idle;
+mod joins;
+mod joins_cost;
 mod loading;
 mod outage;
 mod picking;

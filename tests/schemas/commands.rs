@@ -41,6 +41,7 @@ async fn every_line_is_as_its_schema_says_and_nothing_is_always_null() {
 
     what_waits(&mut shell);
     what_ends(&mut shell);
+    what_belongs_together(&mut shell);
     what_runs(&mut shell, scratch.path());
     what_is_dead(&mut shell);
     what_fails(&mut shell);
@@ -105,6 +106,28 @@ fn what_ends(shell: &mut Shell) {
     shell.run("watch", &["watch", "good", "bad"]);
     shell.run("workers", &["workers"]);
     shell.run("top", &["top", "--once"]);
+}
+
+fn what_belongs_together(shell: &mut Shell) {
+    let _good = shell.work("good", "cat");
+    let chord = ["send", "good", "1", "--and", "good", "2", "--callback", "good", "--id"];
+    let sent = shell.run("send", &[&chord[..], &["chord"]].concat());
+    assert_eq!(sent[0]["task_ids"].as_array().map(Vec::len), Some(2), "{sent:?}");
+    let shown = shell.run("group", &["group", "chord", "--watch"]);
+    assert_eq!((&shown[0]["kind"], &shown[0]["completed"]), (&"CHORD".into(), &true.into()), "{shown:?}");
+    let waited = shell.run("send", &["send", "good", "1", "--and", "good", "2", "--wait"]);
+    assert_eq!(waited.len(), 2, "{waited:?}");
+    let _bad = shell.work("bad", "echo no luck >&2; exit 65");
+    let chain = shell.run("send", &["send", "bad", "--then", "good", "--id", "chain", "--wait"]);
+    assert_eq!(chain[0]["failure_reason"], "FAILED", "{chain:?}");
+    shell.run("send", &["send", "bad", "--callback", "good", "--id", "broken"]);
+    let broken = shell.run("group", &["group", "broken", "--watch"]);
+    assert_eq!(broken[0]["callback"]["failure_reason"], "NOT_RUN", "{broken:?}");
+    let failed = shell.run("group", &["group", "chain"]);
+    assert_eq!(failed[0]["tasks"][1]["failure_reason"], "NOT_RUN", "{failed:?}");
+    shell.run("send", &["send", "nobody", "--and", "nobody", "--id", "group"]);
+    let cancelled = shell.run("cancel", &["cancel", "--group", "group"]);
+    assert_eq!(cancelled[0]["removed"], 2, "{cancelled:?}");
 }
 
 fn what_runs(shell: &mut Shell, scratch: &Path) {

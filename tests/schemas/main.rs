@@ -107,7 +107,7 @@ fn schemas_name_every_word_of_the_protocol() {
     let statuses = words(|status: proto::TaskStatus| status.as_str_name(), "TASK_STATUS_");
     check("common", "/$defs/status/enum", statuses);
     let results = words(|result: proto::CancelResult| result.as_str_name(), "CANCEL_RESULT_");
-    check("cancel", "/properties/result/enum", results);
+    check("cancel", "/oneOf/0/properties/result/enum", results);
     let outcomes = ["DONE", "UNDECODABLE", "UNKNOWN"];
     assert_eq!(
         catalogue.document("dead-requeue")["properties"]["outcome"]["enum"].as_array().unwrap().len(),

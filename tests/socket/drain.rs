@@ -68,7 +68,7 @@ pub(crate) async fn a_stopping_server_ends_those_who_wait(room: Room) {
     let mut server = room.serve_with(|config| config.server.drain_deadline = "100ms".parse().expect("a span")).await;
     let stubs = Stubs::to(&server).await;
     stubs.send(task("a")).await;
-    let request = WatchStateRequest { task_id: "a".into() };
+    let request = WatchStateRequest { task_id: "a".into(), ..Default::default() };
     let mut watch = stubs.tasks().watch_state(request).await.expect("is watched").into_inner();
     soon("the state", watch.message()).await.expect("is told");
     let timeout = Some(span(Duration::from_secs(3600)));

@@ -12,6 +12,7 @@ mod cancel;
 mod client;
 mod dead;
 mod drain;
+mod groups;
 mod leases;
 mod lifetimes;
 mod listing;
@@ -33,6 +34,7 @@ mod tasks;
 mod timeouts;
 mod unary;
 mod verdicts;
+mod workflows;
 
 /// Every case.
 macro_rules! cases {
@@ -42,6 +44,7 @@ macro_rules! cases {
         crate::client::cases!($($of)+);
         crate::dead::cases!($($of)+);
         crate::drain::cases!($($of)+);
+        crate::groups::cases!($($of)+);
         crate::leases::cases!($($of)+);
         crate::lifetimes::cases!($($of)+);
         crate::listing::cases!($($of)+);
@@ -58,6 +61,7 @@ macro_rules! cases {
         crate::timeouts::cases!($($of)+);
         crate::unary::cases!($($of)+);
         crate::verdicts::cases!($($of)+);
+        crate::workflows::cases!($($of)+);
     };
 }
 

@@ -232,8 +232,9 @@ pub(crate) async fn callbacks_of_failure_get_the_error_before_their_arguments(ro
     stubs.record(&stubs.lease("n").await, failure("broken")).await;
     assert_eq!(next(&stubs, "first").await.args, [text("broken"), text("own")]);
     assert_eq!(next(&stubs, "second").await.args, [text("broken")]);
-    let status = stubs.tasks().get_state(GetStateRequest { task_id: "never".into() }).await;
-    assert!(status.is_err());
+    let never = stubs.tasks().get_state(GetStateRequest { task_id: "never".into() }).await.expect("is known");
+    let never = never.into_inner().state.expect("has a state");
+    assert_eq!((never.status(), never.failure_reason()), (TaskStatus::Failure, FailureReason::NotRun));
 }
 
 pub(crate) async fn callbacks_of_callbacks_are_sent(room: Room) {

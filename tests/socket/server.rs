@@ -56,6 +56,8 @@ pub(crate) async fn a_server_tells_its_limits(room: Room) {
         session_leases_max: 10_000,
         message_bytes_max: 4 << 20,
         callback_depth_max: 16,
+        group_tasks_max: 100_000,
+        chain_tasks_max: 1000,
         sessions_max: 10_000,
         request_window: Some(span(Duration::from_secs(3600))),
     };

@@ -100,7 +100,7 @@ pub(crate) async fn a_state_tells_name_attempt_and_times(room: Room) {
 }
 
 async fn watch(stubs: &Stubs, id: &str) -> Streaming<WatchStateResponse> {
-    let request = WatchStateRequest { task_id: id.into() };
+    let request = WatchStateRequest { task_id: id.into(), ..Default::default() };
     stubs.tasks().watch_state(request).await.expect("is watched").into_inner()
 }
 

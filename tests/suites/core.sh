@@ -39,8 +39,8 @@ if ((${#core_serial[@]} > 0)); then
     else
         skip "a stepped clock" "libfaketime is not here, and installing it takes apt-get and root" 4
     fi
-    # Those on Redis are a suite of their own.
-    rust_tests "fault tests" cargo test --release --workspace --locked --no-fail-fast "${core_serial[@]}" -- --test-threads=1 --skip replicas::
+    # Those on Redis and those of workflows are suites of their own.
+    rust_tests "fault tests" cargo test --release --workspace --locked --no-fail-fast "${core_serial[@]}" -- --test-threads=1 --skip replicas:: --skip workflows::
 fi
 
 # The protocol. A published field never changes its meaning: compared with the last release, before the first one with

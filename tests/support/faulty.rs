@@ -1,9 +1,10 @@
 //! A store that fails on demand: a wrapper around any room, with a switch.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use lineshaft::backend::{Backend, Ended, EndedPage, EndedQuery, StateWrite, Watch, Written};
+use lineshaft::backend::{Backend, Ended, EndedPage, EndedQuery, GroupMeta, StateWrite, Triggered, Watch, Written};
 use lineshaft::broker::{
     Broker, Capabilities, Delivery, Depth, Find, Found, Inspect, NewTask, PendingPage, PendingQuery, Pick, Published,
     Recall, Receipt, Settle, Spot, Want, Wanted,
@@ -12,11 +13,12 @@ use lineshaft::clock::WallTime;
 use lineshaft::error::StoreError;
 use lineshaft::fused::Fused;
 use lineshaft::ledger::claim::{Claim, ClaimName, Claimed, Claims, Sending};
+use lineshaft::ledger::join::{self, Fired, Firing, Joins, Member, Opened, Opening};
 use lineshaft::ledger::{
     Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Lifetime, Lifetimes,
     Notices, Session, Standing, Undone, Verdict,
 };
-use lineshaft::task::{LeaseId, MessageKey, Order, QueueName, SessionId, TaskId, TaskName, TaskState};
+use lineshaft::task::{GroupId, LeaseId, MessageKey, Order, QueueName, SessionId, TaskId, TaskName, TaskState};
 use parking_lot::Mutex;
 
 const STORE: &str = "faulty";
@@ -371,6 +373,10 @@ impl Ledger for Faulty<dyn Ledger> {
         self
     }
 
+    fn joins(&self) -> &dyn Joins {
+        self
+    }
+
     async fn sweep_dead(&self, before: WallTime) -> Result<usize, StoreError> {
         write!(self, self.room.sweep_dead(before))
     }
@@ -412,6 +418,57 @@ impl Lifetimes for Faulty<dyn Ledger> {
 }
 
 #[async_trait]
+impl Joins for Faulty<dyn Ledger> {
+    async fn open(&self, openings: &[Opening]) -> Result<Vec<Opened>, StoreError> {
+        write!(self, self.room.joins().open(openings))
+    }
+
+    async fn sent(&self, groups: &[GroupId]) -> Result<(), StoreError> {
+        write!(self, self.room.joins().sent(groups))
+    }
+
+    async fn forget(&self, groups: &[GroupId]) -> Result<(), StoreError> {
+        write!(self, self.room.joins().forget(groups))
+    }
+
+    async fn add(&self, ended: &[join::Ended]) -> Result<(), StoreError> {
+        write!(self, self.room.joins().add(ended))
+    }
+
+    async fn standing(&self, groups: &[GroupId]) -> Result<Vec<Option<join::Standing>>, StoreError> {
+        self.switch.read()?;
+        self.room.joins().standing(groups).await
+    }
+
+    async fn members(&self, group: &GroupId, from: u32, max: usize) -> Result<Vec<Member>, StoreError> {
+        self.switch.read()?;
+        self.room.joins().members(group, from, max).await
+    }
+
+    async fn missing(&self, group: &GroupId, from: u32, max: usize) -> Result<(Vec<TaskId>, Option<u32>), StoreError> {
+        self.switch.read()?;
+        self.room.joins().missing(group, from, max).await
+    }
+
+    async fn fire(&self, firings: &[(GroupId, Firing)]) -> Result<Vec<Fired>, StoreError> {
+        write!(self, self.room.joins().fire(firings))
+    }
+
+    async fn close(&self, groups: &[GroupId], at: WallTime) -> Result<(), StoreError> {
+        write!(self, self.room.joins().close(groups, at))
+    }
+
+    async fn due(&self, now: WallTime, max: usize) -> Result<Vec<GroupId>, StoreError> {
+        self.switch.read()?;
+        self.room.joins().due(now, max).await
+    }
+
+    async fn look(&self, looks: &[(GroupId, WallTime, u32)]) -> Result<(), StoreError> {
+        write!(self, self.room.joins().look(looks))
+    }
+}
+
+#[async_trait]
 impl Backend for Faulty<dyn Backend> {
     fn name(&self) -> &'static str {
         self.room.name()
@@ -428,6 +485,35 @@ impl Backend for Faulty<dyn Backend> {
 
     async fn retract(&self, states: &[(TaskId, Order)]) -> Result<(), StoreError> {
         write!(self, self.room.retract(states))
+    }
+
+    async fn put_group(&self, group: &GroupMeta, keep: Duration, now: WallTime) -> Result<(), StoreError> {
+        write!(self, self.room.put_group(group, keep, now))
+    }
+
+    async fn groups(&self, ids: &[GroupId], now: WallTime) -> Result<Vec<Option<GroupMeta>>, StoreError> {
+        self.switch.read()?;
+        self.room.groups(ids, now).await
+    }
+
+    async fn trigger(
+        &self,
+        group: &GroupId,
+        message: &MessageKey,
+        keep: Duration,
+        now: WallTime,
+    ) -> Result<Triggered, StoreError> {
+        write!(self, self.room.trigger(group, message, keep, now))
+    }
+
+    async fn refresh(
+        &self,
+        group: &GroupId,
+        tasks: &[TaskId],
+        keep: Duration,
+        now: WallTime,
+    ) -> Result<(), StoreError> {
+        write!(self, self.room.refresh(group, tasks, keep, now))
     }
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {

@@ -228,6 +228,10 @@ impl Ledger for Gated {
         self.room.lifetimes()
     }
 
+    fn joins(&self) -> &dyn lineshaft::ledger::join::Joins {
+        self.room.joins()
+    }
+
     async fn sweep_dead(&self, before: WallTime) -> Result<usize, StoreError> {
         self.room.sweep_dead(before).await
     }

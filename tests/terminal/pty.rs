@@ -41,7 +41,9 @@ impl Pty {
         let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
         let terminal = rustix::fs::open(name, flags, rustix::fs::Mode::empty()).unwrap();
         let end = || Stdio::from(terminal.try_clone().unwrap());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lineshaft"));
+        // Whoever runs the tests in the background may have them ignore interrupts; at a terminal nobody does.
+        let mut command = Command::new("/usr/bin/env");
+        command.args(["--default-signal=INT", env!("CARGO_BIN_EXE_lineshaft")]);
         command.args(arguments).env_clear().env("TERM", "xterm-256color").stdin(end()).stdout(end()).stderr(end());
         // A session of its own, with this terminal: it is told of new sizes, and /dev/tty is not that of the tests.
         // SAFETY: between fork and exec there are two system calls, neither of which allocates or locks.

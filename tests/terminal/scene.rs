@@ -42,15 +42,7 @@ impl Scene {
         let begun_at = begun.display();
         let wait = format!("touch {begun_at}; while [ -e {begun_at} ]; do sleep 0.1; done");
         let script = format!("read args; case $args in *doomed*) exit 65;; esac; {wait}");
-        let work =
-            ["work", "--task", "paint", "--queue", "media", "--name", "painter", "--server", &scene.server.url()];
-        let worker = Command::new(env!("CARGO_BIN_EXE_lineshaft"))
-            .args(work)
-            .args(["--", "/bin/sh", "-c", &script])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        scene.worker = Some(worker.unwrap());
+        scene.work(&[], &script);
         let doomed = scene.run(&["send", "paint", "doomed", "--queue", "media", "--wait"]);
         assert_eq!(doomed.status.code(), Some(1), "{doomed:?}");
         for argument in ["one", "two", "three", "four"] {
@@ -61,6 +53,23 @@ impl Scene {
         scene.sent(&["send", "post", "parcel", "--queue", "mail"]);
         scene.until(&begun);
         scene
+    }
+
+    /// Starts `painter`, which runs a script for each task `paint` of the queue `media`.
+    pub fn work(&mut self, options: &[&str], script: &str) {
+        let url = self.server.url();
+        let work = ["work", "--task", "paint", "--queue", "media", "--name", "painter", "--server", &url];
+        let worker = Command::new(env!("CARGO_BIN_EXE_lineshaft"))
+            .args([&work, options, &["--", "/bin/sh", "-c", script]].concat())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        self.worker = Some(worker.unwrap());
+    }
+
+    /// A directory that is gone at the end.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     // Each look takes a while of its own, so nothing is slept between.

@@ -48,6 +48,14 @@ pub enum Error {
         /// The timeout given.
         timeout: Duration,
     },
+    /// The caller's own timeout passed; the tasks of the group, chord or chain go on.
+    #[error("the group {group_id:?} has not ended within {timeout:?}")]
+    GroupTimeout {
+        /// The group waited for.
+        group_id: String,
+        /// The timeout given.
+        timeout: Duration,
+    },
     /// The task that was waited for ended in FAILURE.
     #[error(transparent)]
     TaskFailed(#[from] TaskError),

@@ -28,7 +28,8 @@
 //!
 //! # Layout
 //!
-//! - [`Client`], [`Task`], [`AsyncResult`] (`producer/`): send tasks, learn what became of them.
+//! - [`Client`], [`Task`], [`AsyncResult`] (`producer/`): send tasks, learn what became of them; [`Group`], [`Chain`],
+//!   [`Chord`]: tasks that belong together.
 //! - [`Worker`], [`Context`], [`Failure`] (`worker/`): register functions and run them; [`Middleware`] stands around each
 //!   attempt, [`Inline`] runs them without a server.
 //! - `engine/`: the lease engine under the worker: `state.rs` decides and does no IO, `driver.rs` connects and times,
@@ -49,6 +50,9 @@ pub use error::Error;
 pub use producer::async_result::{AsyncResult, TaskError, TaskState};
 pub use producer::client::{Client, ClientBuilder};
 pub use producer::task::{Task, Until};
+pub use producer::workflow::progress::{GroupProgress, GroupWatch};
+pub use producer::workflow::result::{AsyncChain, AsyncChord, AsyncGroup};
+pub use producer::workflow::{Chain, Chord, Group};
 pub use value::{FromArg, FromResults, IntoArg, IntoResults, Json, Results, ValueError};
 pub use worker::builder::{Servers, WorkerBuilder};
 pub use worker::context::Context;

@@ -3,6 +3,7 @@
 
 pub(super) mod arg;
 pub(super) mod dead;
+pub(super) mod group;
 pub(super) mod lease;
 pub(super) mod limit;
 pub(super) mod listed;

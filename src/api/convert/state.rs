@@ -68,5 +68,6 @@ pub(in crate::api) fn failure_reason(reason: FailureReason) -> proto::FailureRea
         FailureReason::Purged => proto::FailureReason::Purged,
         FailureReason::Expired => proto::FailureReason::Expired,
         FailureReason::TimedOut => proto::FailureReason::TimedOut,
+        FailureReason::NotRun => proto::FailureReason::NotRun,
     }
 }

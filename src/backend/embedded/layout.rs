@@ -2,8 +2,10 @@
 //!
 //! The functions that end in `_in` work inside a transaction of the caller's, so that a step over several rooms is one.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
@@ -16,6 +18,7 @@ use crate::task::record::StateRecord;
 use crate::task::{Order, TaskId, TaskState, Timestamp};
 
 use super::ended;
+use super::groups::is_short;
 use super::watch::Watched;
 
 /// Task id → [`StoredState`].
@@ -134,6 +137,27 @@ pub(super) fn retract_in(
         changed.push(id.clone());
     }
     watched.tell_after(txn, changed);
+    Ok(())
+}
+
+/// Keeps final states longer that would soon be forgotten.
+pub(super) fn refresh_in(txn: &mut Txn<'_>, tasks: &[TaskId], keep: Duration, now: WallTime) -> Result<(), StoreError> {
+    // All reading comes before all writing. The same task may be named twice.
+    let mut short = BTreeMap::new();
+    for task in tasks {
+        let id = task.as_str().as_bytes();
+        let found = stored(txn, id)?.filter(|(state, at)| state.status.is_final() && is_short(*at, keep, now));
+        short.extend(found.map(|found| (id, found)));
+    }
+    let expires_at = now.plus(keep);
+    for (id, (state, before)) in short {
+        if minute(before) != minute(expires_at) {
+            txn.delete(EXPIRY, &expiry_key(minute(before), id))?;
+            txn.put(EXPIRY, &expiry_key(minute(expires_at), id), &[])?;
+        }
+        let stored = StoredState { state: Some((&state).into()), expires_at: expires_at.0 };
+        txn.put(STATES, id, &stored.encode_to_vec())?;
+    }
     Ok(())
 }
 

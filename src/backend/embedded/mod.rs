@@ -4,24 +4,29 @@
 //! are compared one after the other, and its watchers hear of them once they are durable.
 
 mod ended;
+mod groups;
 mod layout;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::clock::WallTime;
 use crate::engine::{self, Engine};
 use crate::error::StoreError;
-use crate::task::{Order, TaskId, TaskState};
+use crate::task::{GroupId, MessageKey, Order, TaskId, TaskState};
 
-use super::{Ended, EndedPage, EndedQuery, StateWrite, Watch, Written};
+use super::{Ended, EndedPage, EndedQuery, GroupMeta, StateWrite, Triggered, Watch, Written};
 
 pub(crate) use layout::write_in;
 pub(crate) use watch::Watched;
+
+/// States that one job looks at and keeps longer: some milliseconds of the committer.
+const REFRESH_MAX: usize = 1_000;
 
 /// The embedded backend. Clones share it.
 #[derive(Debug, Clone)]
@@ -67,8 +72,44 @@ impl super::Backend for Backend {
         self.engine.write(move |txn| layout::retract_in(txn, &watched, &states)).await
     }
 
+    async fn put_group(&self, group: &GroupMeta, keep: Duration, now: WallTime) -> Result<(), StoreError> {
+        let group = group.clone();
+        self.engine.write(move |txn| groups::put_in(txn, &group, keep, now)).await
+    }
+
+    async fn groups(&self, ids: &[GroupId], now: WallTime) -> Result<Vec<Option<GroupMeta>>, StoreError> {
+        self.engine.read(|records| ids.iter().map(|id| groups::read(records, id, now)).collect())
+    }
+
+    async fn trigger(
+        &self,
+        group: &GroupId,
+        message: &MessageKey,
+        keep: Duration,
+        now: WallTime,
+    ) -> Result<Triggered, StoreError> {
+        let (group, message) = (group.clone(), message.clone());
+        self.engine.write(move |txn| groups::trigger_in(txn, &group, &message, keep, now)).await
+    }
+
+    async fn refresh(
+        &self,
+        group: &GroupId,
+        tasks: &[TaskId],
+        keep: Duration,
+        now: WallTime,
+    ) -> Result<(), StoreError> {
+        let group = group.clone();
+        self.engine.write(move |txn| groups::refresh_in(txn, &group, keep, now)).await?;
+        for tasks in tasks.chunks(REFRESH_MAX) {
+            let tasks = tasks.to_vec();
+            self.engine.write(move |txn| layout::refresh_in(txn, &tasks, keep, now)).await?;
+        }
+        Ok(())
+    }
+
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
-        self.engine.write(move |txn| layout::sweep_in(txn, now)).await
+        self.engine.write(move |txn| Ok(layout::sweep_in(txn, now)? + groups::sweep_in(txn, now)?)).await
     }
 
     fn watch(&self) -> Option<&dyn Watch> {

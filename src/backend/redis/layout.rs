@@ -14,7 +14,7 @@ use crate::wire::machinery::{self, Kept};
 pub(super) const NAME: &str = "redis";
 
 /// Longest that Redis is told to keep a key: beyond it an instant of the server would overflow.
-const KEEP_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
+pub(super) const KEEP_MAX: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// A state on its way to the store.
 #[derive(Debug)]

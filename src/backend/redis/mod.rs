@@ -5,19 +5,21 @@
 //! `{lineshaft}:ended` lists the ends that were stored here (`ended.rs`).
 
 mod ended;
+mod groups;
 mod layout;
 mod watch;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::{Pipeline, Value};
 
-use super::{Ended, StateWrite, Watch, Written};
+use super::{Ended, GroupMeta, StateWrite, Triggered, Watch, Written};
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::link::redis::{Access, Failure, Link, Script};
-use crate::task::{Order, TaskId, TaskState};
+use crate::task::{GroupId, MessageKey, Order, TaskId, TaskState};
 use crate::wire::machinery;
 
 use layout::{Item, NAME};
@@ -281,6 +283,34 @@ impl super::Backend for Backend {
             self.link.script(Access::Write, &RETRACT, &keys, &orders).await.map_err(told)?;
         }
         Ok(())
+    }
+
+    async fn put_group(&self, group: &GroupMeta, keep: Duration, _: WallTime) -> Result<(), StoreError> {
+        self.put_record(group, keep).await
+    }
+
+    async fn groups(&self, ids: &[GroupId], _: WallTime) -> Result<Vec<Option<GroupMeta>>, StoreError> {
+        self.records(ids).await
+    }
+
+    async fn trigger(
+        &self,
+        group: &GroupId,
+        message: &MessageKey,
+        keep: Duration,
+        _: WallTime,
+    ) -> Result<Triggered, StoreError> {
+        self.set_flag(group, message, keep).await
+    }
+
+    async fn refresh(
+        &self,
+        group: &GroupId,
+        tasks: &[TaskId],
+        keep: Duration,
+        now: WallTime,
+    ) -> Result<(), StoreError> {
+        self.keep_longer(group, tasks, keep, now).await
     }
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {

@@ -206,7 +206,7 @@ async fn watch_to_the_end(connection: Connection, account: Account, label: &'sta
     let mut watched = Watched::default();
     let mut told = None;
     loop {
-        let request = proto::WatchStateRequest { task_id: task_id.clone() };
+        let request = proto::WatchStateRequest { task_id: task_id.clone(), ..Default::default() };
         if let Ok(stream) = connection.tasks().watch_state(request).await {
             let mut stream = stream.into_inner();
             while let Ok(Some(answer)) = stream.message().await {

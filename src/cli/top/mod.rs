@@ -145,7 +145,7 @@ fn print(picture: Picture) -> Result<(), Failure> {
 }
 
 /// A line of a buffer.
-fn text(buffer: &Buffer, y: u16) -> String {
+pub fn text(buffer: &Buffer, y: u16) -> String {
     let mut line = String::new();
     let mut x = 0;
     while let Some(cell) = buffer.cell((x, y)) {

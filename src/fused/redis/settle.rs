@@ -11,6 +11,7 @@ use crate::broker::redis::publish::Placed;
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::ledger::redis::decisions::{self, Told};
+use crate::ledger::redis::joins;
 use crate::ledger::{Decision, Verdict};
 use crate::link::redis::{Access, Link, Script};
 
@@ -19,6 +20,7 @@ use super::NAME;
 static SETTLE: Script = Script::new(concat!(
     "local stride = 2\n",
     backend::order!(),
+    joins::join_ends!(),
     decisions::judge!(),
     include_str!("scripts/settle.lua"),
     decisions::record!()
@@ -30,7 +32,7 @@ const RECORDS: &str = "{lineshaft}:records";
 /// meanwhile.
 const DECISIONS_MAX: usize = 256;
 const BYTES_MAX: usize = 256 << 10;
-/// Most states and messages of one script, unless one decision alone has more: Lua cannot pass on many thousand values.
+/// Most states, messages and members of joins of one script, unless one decision alone has more: Lua cannot pass on many thousand values.
 const EFFECTS_MAX: usize = 1_000;
 
 /// How many of the first of `decisions` one script is given.
@@ -41,8 +43,12 @@ pub(super) fn piece(decisions: &[Decision], now: WallTime) -> (Vec<Told<'_>>, Ve
         let more = Told::done(decision);
         let own: Vec<_> = decision.effects.states.iter().map(|state| backend::Told::new(state, now)).collect();
         let published: usize = decision.effects.publish.iter().map(|task| task.body.len()).sum();
-        bytes += more.bytes() + published + own.iter().flat_map(|state| state.args()).map(<[u8]>::len).sum::<usize>();
-        effects += own.len() + decision.effects.publish.len();
+        let joined: usize = decision.effects.joins.iter().map(|ended| ended.outcome.len()).sum();
+        bytes += more.bytes()
+            + published
+            + joined
+            + own.iter().flat_map(|state| state.args()).map(<[u8]>::len).sum::<usize>();
+        effects += own.len() + decision.effects.publish.len() + decision.effects.joins.len();
         if !told.is_empty() && (bytes > BYTES_MAX || effects > EFFECTS_MAX) {
             break;
         }
@@ -83,6 +89,12 @@ pub(super) async fn settle(
     for ((decision, _), placed) in tasks.iter().zip(&placed) {
         args.extend([number(*decision), text(placed.verb), text(placed.key), text(&placed.score)]);
         args.push(Cow::Borrowed(&placed.member));
+    }
+    for (at, told) in told.iter().enumerate() {
+        for ended in &told.decision.effects.joins {
+            args.extend([number(at + 1), text(""), text(ended.group.as_str()), text(ended.task.as_str())]);
+            args.push(Cow::Owned(joins::told(ended)));
+        }
     }
     let answer = link.script(Access::Write, &SETTLE, &keys, &args).await.map_err(|failure| failure.told_by(NAME))?;
     if answer == Value::Int(-1) {

@@ -1,4 +1,4 @@
-//! Which tables the ledger has, how their keys are made, how their records are read.
+//! Which tables the ledger has, save those of joins, how their keys are made, how their records are read.
 //!
 //! Per message a grant is two puts, an ending or a decision two puts and a delete; the last token is one put per batch.
 

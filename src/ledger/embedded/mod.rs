@@ -8,6 +8,7 @@ mod cancels;
 mod claims;
 mod dead;
 mod ends;
+mod joins;
 mod layout;
 mod leases;
 mod lifetimes;
@@ -33,6 +34,7 @@ use super::{
 
 pub(crate) use claims::{claim_in, is_decided_in, published_in};
 pub(crate) use ends::decide_in;
+pub(crate) use joins::joins_in;
 pub(crate) use layout::restored_in;
 pub(crate) use lifetimes::limit_in;
 
@@ -43,6 +45,7 @@ pub struct Ledger {
     clock: Arc<dyn Clock>,
     renewals: Arc<sessions::Renewals>,
     notices: Arc<LocalNotices>,
+    openings: Arc<joins::Openings>,
 }
 
 impl Ledger {
@@ -52,7 +55,7 @@ impl Ledger {
     /// [`StoreError::Unavailable`]; [`StoreError::Corrupt`] if a session cannot be read.
     pub fn open(engine: Engine, clock: Arc<dyn Clock>) -> Result<Self, StoreError> {
         let renewals = Arc::new(sessions::Renewals::load(&engine)?);
-        Ok(Self { engine, clock, renewals, notices: Arc::default() })
+        Ok(Self { engine, clock, renewals, notices: Arc::default(), openings: Arc::default() })
     }
 }
 
@@ -220,11 +223,13 @@ impl super::Ledger for Ledger {
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
         loop {
+            let openings = Arc::clone(&self.openings);
             let swept = self
                 .engine
                 .write(move |txn| {
                     let lapsed = claims::sweep_in(txn, now)?;
-                    Ok(ends::sweep_in(txn, now)?.and(lapsed))
+                    let joined = joins::sweep_in(txn, &openings, now)?;
+                    Ok(ends::sweep_in(txn, now)?.and(lapsed).and(joined))
                 })
                 .await?;
             // A job may meet overtaken entries only; 0 must mean that nothing is left.
@@ -239,6 +244,10 @@ impl super::Ledger for Ledger {
     }
 
     fn lifetimes(&self) -> &dyn Lifetimes {
+        self
+    }
+
+    fn joins(&self) -> &dyn crate::ledger::join::Joins {
         self
     }
 

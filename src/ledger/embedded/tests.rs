@@ -56,6 +56,7 @@ fn decision(lease: &Lease) -> Decision {
         keep: Duration::ZERO,
         begins: Vec::new(),
         ends: None,
+        opens: Vec::new(),
     }
 }
 

@@ -45,6 +45,14 @@ pub(super) const CLAIMS: &str = "{lineshaft}:claims";
 pub(super) const CLAIMS_OPEN: &str = "{lineshaft}:claims:open";
 /// All with score 0 → moment, task and generation: until when tasks may be begun, see [`super::lifetimes`].
 pub(super) const LIFETIMES: &str = "{lineshaft}:lifetimes";
+/// And a join: what it is and how far, see [`super::joins`].
+pub(super) const JOIN: &str = "{lineshaft}:join:";
+/// And a join: its members in order.
+pub(super) const JOIN_MEMBERS: &str = "{lineshaft}:join-members:";
+/// And a join: member → how it ended.
+pub(super) const JOIN_ENDS: &str = "{lineshaft}:join-ends:";
+/// µs → join that is not closed: when it is looked at; 0: it is full.
+pub(super) const JOINS: &str = "{lineshaft}:joins";
 /// The channel of notices.
 pub(super) const NOTICES: &str = "{lineshaft}:notices";
 

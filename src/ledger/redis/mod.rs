@@ -9,6 +9,7 @@ pub(crate) mod claims;
 mod dead;
 pub(crate) mod decisions;
 mod ends;
+pub(crate) mod joins;
 mod layout;
 mod leases;
 mod lifetimes;
@@ -27,6 +28,7 @@ use crate::link::redis::Link;
 use crate::task::{LeaseId, MessageKey, QueueName, SessionId, TaskId};
 
 use super::claim::{Claim, ClaimName, Claimed, Claims};
+use super::join::Joins;
 use super::{
     Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Lifetime, Lifetimes, Notices,
     Session, Standing, Undone, Verdict,
@@ -181,7 +183,8 @@ impl super::Ledger for Ledger {
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {
         let mut pieces = store::Pieces::default();
         let records = pieces.next(ends::sweep(&self.store, now).await)?;
-        Ok(records + pieces.next(claims::sweep(&self.store, now).await)?)
+        let claims = pieces.next(claims::sweep(&self.store, now).await)?;
+        Ok(records + claims + pieces.next(joins::sweep(&self.store, now).await)?)
     }
 
     fn claims(&self) -> &dyn Claims {
@@ -189,6 +192,10 @@ impl super::Ledger for Ledger {
     }
 
     fn lifetimes(&self) -> &dyn Lifetimes {
+        self
+    }
+
+    fn joins(&self) -> &dyn Joins {
         self
     }
 

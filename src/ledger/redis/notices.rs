@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::ledger::{CancelMark, LocalNotices, Notice, Notices};
 use crate::link::redis::{Access, Heard, Link, Listener};
-use crate::task::{MessageKey, SessionId, TaskId};
+use crate::task::{GroupId, MessageKey, SessionId, TaskId};
 
 use super::layout::NOTICES;
 
@@ -27,7 +27,7 @@ struct NoticeRecord {
     /// Who tells it, so that the teller does not hear it twice.
     #[prost(fixed64, tag = "1")]
     teller: u64,
-    #[prost(oneof = "Told", tags = "2, 3, 4, 5, 6")]
+    #[prost(oneof = "Told", tags = "2, 3, 4, 5, 6, 7")]
     told: Option<Told>,
 }
 
@@ -44,12 +44,20 @@ enum Told {
     Marked(Marked),
     #[prost(bool, tag = "6")]
     Paused(bool),
+    #[prost(message, tag = "7")]
+    Joined(Joined),
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
 struct Ended {
     #[prost(string, repeated, tag = "1")]
     messages: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+struct Joined {
+    #[prost(string, repeated, tag = "1")]
+    groups: Vec<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
@@ -80,6 +88,7 @@ impl From<Notice> for Told {
                 Self::Marked(Marked { task: task.to_string(), generation })
             }
             Notice::Paused => Self::Paused(true),
+            Notice::Joined(groups) => Self::Joined(Joined { groups: groups.iter().map(ToString::to_string).collect() }),
         }
     }
 }
@@ -94,6 +103,7 @@ impl From<Told> for Notice {
                 Self::Marked(CancelMark { task: TaskId::trusted(marked.task), generation: marked.generation })
             }
             Told::Paused(_) => Self::Paused,
+            Told::Joined(joined) => Self::Joined(joined.groups.into_iter().map(GroupId::trusted).collect()),
         }
     }
 }
@@ -182,6 +192,7 @@ mod tests {
             Notice::Closed(SessionId::trusted("s")),
             Notice::Marked(mark),
             Notice::Paused,
+            Notice::Joined(vec![GroupId::trusted("g"), GroupId::trusted("h")]),
         ];
         for notice in notices {
             let record = NoticeRecord { teller: 1, told: Some(notice.clone().into()) };

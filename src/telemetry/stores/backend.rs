@@ -1,16 +1,17 @@
 //! The calls of a backend.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use super::{Measured, Stores, methods};
-use crate::backend::{Backend, Ended, EndedPage, EndedQuery, StateWrite, Watch, Written};
+use crate::backend::{Backend, Ended, EndedPage, EndedQuery, GroupMeta, StateWrite, Triggered, Watch, Written};
 use crate::clock::WallTime;
 use crate::error::StoreError;
-use crate::task::{Order, TaskId, TaskState};
+use crate::task::{GroupId, MessageKey, Order, TaskId, TaskState};
 
-methods!(write read retract sweep ended);
+methods!(write read retract put_group groups trigger refresh sweep ended);
 
 impl Stores {
     /// Puts a measure around a backend.
@@ -36,6 +37,34 @@ impl Backend for Measured<dyn Backend> {
 
     async fn retract(&self, states: &[(TaskId, Order)]) -> Result<(), StoreError> {
         self.room.whole(Place::retract as usize, self.inner.retract(states)).await
+    }
+
+    async fn put_group(&self, group: &GroupMeta, keep: Duration, now: WallTime) -> Result<(), StoreError> {
+        self.room.whole(Place::put_group as usize, self.inner.put_group(group, keep, now)).await
+    }
+
+    async fn groups(&self, ids: &[GroupId], now: WallTime) -> Result<Vec<Option<GroupMeta>>, StoreError> {
+        self.room.whole(Place::groups as usize, self.inner.groups(ids, now)).await
+    }
+
+    async fn trigger(
+        &self,
+        group: &GroupId,
+        message: &MessageKey,
+        keep: Duration,
+        now: WallTime,
+    ) -> Result<Triggered, StoreError> {
+        self.room.whole(Place::trigger as usize, self.inner.trigger(group, message, keep, now)).await
+    }
+
+    async fn refresh(
+        &self,
+        group: &GroupId,
+        tasks: &[TaskId],
+        keep: Duration,
+        now: WallTime,
+    ) -> Result<(), StoreError> {
+        self.room.whole(Place::refresh as usize, self.inner.refresh(group, tasks, keep, now)).await
     }
 
     async fn sweep(&self, now: WallTime) -> Result<usize, StoreError> {

@@ -8,14 +8,15 @@ use super::{Measured, Stores, methods};
 use crate::clock::WallTime;
 use crate::error::StoreError;
 use crate::ledger::claim::{Claim, ClaimName, Claimed, Claims};
+use crate::ledger::join::{self, Fired, Firing, Joins, Member, Opened, Opening};
 use crate::ledger::lifetime::{Lifetime, Lifetimes};
 use crate::ledger::{
     Begun, CancelMark, DeadTask, Decision, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Ledger, Notices, Session,
     Standing, Undone, Verdict,
 };
-use crate::task::{LeaseId, MessageKey, QueueName, SessionId, TaskId};
+use crate::task::{GroupId, LeaseId, MessageKey, QueueName, SessionId, TaskId};
 
-methods!(attach session sessions renew renewals close orphans begin lookup standing leases release decide undone done bury dead dead_of begin_requeue forget_dead mark marked marks unmark leased pause resume paused sweep sweep_dead claim published unclaim limit over forget);
+methods!(attach session sessions renew renewals close orphans begin lookup standing leases release decide undone done bury dead dead_of begin_requeue forget_dead mark marked marks unmark leased pause resume paused sweep sweep_dead claim published unclaim limit over forget joins_open joins_sent joins_forget joins_add joins_standing joins_members joins_missing joins_fire joins_close joins_due joins_look);
 
 impl Stores {
     /// Puts a measure around a ledger.
@@ -159,6 +160,10 @@ impl Ledger for Measured<dyn Ledger> {
         self
     }
 
+    fn joins(&self) -> &dyn Joins {
+        self
+    }
+
     async fn sweep_dead(&self, before: WallTime) -> Result<usize, StoreError> {
         self.room.whole(Place::sweep_dead as usize, self.inner.sweep_dead(before)).await
     }
@@ -195,5 +200,52 @@ impl Lifetimes for Measured<dyn Ledger> {
 
     async fn forget(&self, lifetimes: &[Lifetime]) -> Result<(), StoreError> {
         self.room.whole(Place::forget as usize, self.inner.lifetimes().forget(lifetimes)).await
+    }
+}
+
+#[async_trait]
+impl Joins for Measured<dyn Ledger> {
+    async fn open(&self, openings: &[Opening]) -> Result<Vec<Opened>, StoreError> {
+        self.room.whole(Place::joins_open as usize, self.inner.joins().open(openings)).await
+    }
+
+    async fn sent(&self, groups: &[GroupId]) -> Result<(), StoreError> {
+        self.room.whole(Place::joins_sent as usize, self.inner.joins().sent(groups)).await
+    }
+
+    async fn forget(&self, groups: &[GroupId]) -> Result<(), StoreError> {
+        self.room.whole(Place::joins_forget as usize, self.inner.joins().forget(groups)).await
+    }
+
+    async fn add(&self, ended: &[join::Ended]) -> Result<(), StoreError> {
+        self.room.whole(Place::joins_add as usize, self.inner.joins().add(ended)).await
+    }
+
+    async fn standing(&self, groups: &[GroupId]) -> Result<Vec<Option<join::Standing>>, StoreError> {
+        self.room.whole(Place::joins_standing as usize, self.inner.joins().standing(groups)).await
+    }
+
+    async fn members(&self, group: &GroupId, from: u32, max: usize) -> Result<Vec<Member>, StoreError> {
+        self.room.whole(Place::joins_members as usize, self.inner.joins().members(group, from, max)).await
+    }
+
+    async fn missing(&self, group: &GroupId, from: u32, max: usize) -> Result<(Vec<TaskId>, Option<u32>), StoreError> {
+        self.room.whole(Place::joins_missing as usize, self.inner.joins().missing(group, from, max)).await
+    }
+
+    async fn fire(&self, firings: &[(GroupId, Firing)]) -> Result<Vec<Fired>, StoreError> {
+        self.room.whole(Place::joins_fire as usize, self.inner.joins().fire(firings)).await
+    }
+
+    async fn close(&self, groups: &[GroupId], at: WallTime) -> Result<(), StoreError> {
+        self.room.whole(Place::joins_close as usize, self.inner.joins().close(groups, at)).await
+    }
+
+    async fn due(&self, now: WallTime, max: usize) -> Result<Vec<GroupId>, StoreError> {
+        self.room.whole(Place::joins_due as usize, self.inner.joins().due(now, max)).await
+    }
+
+    async fn look(&self, looks: &[(GroupId, WallTime, u32)]) -> Result<(), StoreError> {
+        self.room.whole(Place::joins_look as usize, self.inner.joins().look(looks)).await
     }
 }

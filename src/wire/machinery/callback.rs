@@ -32,6 +32,20 @@ pub fn callback_after_error(body: &Body, error: &str) -> Result<Signature, WireE
     Ok(task)
 }
 
+/// The task in `body` as it is sent when all members of its chord have ended: with what they came to at the end of its
+/// arguments, unless it is itself immutable.
+///
+/// # Errors
+/// As [`decode`]: the body is no task.
+pub fn callback_after_chord(body: &[u8], results: impl IntoIterator<Item = Arg>) -> Result<Signature, WireError> {
+    let mut task = decode(body)?.signature;
+    if !task.immutable {
+        let args = task.args.get_or_insert_default();
+        args.extend(results.into_iter().map(|result| Arg { name: String::new(), ..result }));
+    }
+    Ok(task)
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;

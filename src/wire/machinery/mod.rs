@@ -13,6 +13,7 @@
 //! - Callbacks are not looked into until they are sent. An error inside one surfaces then, and depth costs nothing.
 
 mod callback;
+mod group;
 mod kept;
 #[cfg(test)]
 mod properties;
@@ -23,7 +24,8 @@ mod state;
 mod value;
 mod write;
 
-pub use callback::{callback_after_error, callback_after_success};
+pub use callback::{callback_after_chord, callback_after_error, callback_after_success};
+pub use group::{GroupRecord, decode_group, encode_group};
 pub use kept::{Kept, ORDER_CHARS, decode_kept, encode_kept, order_text};
 pub use read::{ArgsError, Decoded, decode, salvage_uuid};
 pub use routing::{EmptyKey, Exchange, Filled, RULES, Rule, rule};

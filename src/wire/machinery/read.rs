@@ -145,7 +145,7 @@ pub(super) fn string(cursor: &mut Cursor<'_>, name: &'static str, into: &mut Str
     Ok(())
 }
 
-fn boolean(cursor: &mut Cursor<'_>, name: &'static str, into: &mut bool) -> Result<(), WireError> {
+pub(super) fn boolean(cursor: &mut Cursor<'_>, name: &'static str, into: &mut bool) -> Result<(), WireError> {
     if cursor.null()? {
         return Ok(());
     }

@@ -26,6 +26,7 @@ GOALS = [
     *_on_redis("W4 start p50", "start_p50_us", -1, machinery_redis=1),
     *_on_redis("W4 start p99", "start_p99_us", -1, machinery_redis=1),
     *_on_redis("W4 result p50", "result_p50_us", -1, machinery_redis=1 / 0.7),
+    *_on_redis("W5 chord", "chord_s", -1, bullmq=1 / 0.3, machinery_redis=1 / 0.05),
 ]
 
 

@@ -24,7 +24,8 @@ pub(crate) fn rich(label: &str) -> Effects {
         priority: 255,
         ..message(&format!("{label}-retry"))
     };
-    Effects { states: vec![failed, ended], publish: vec![retry, message(&format!("{label}-callback"))] }
+    let publish = vec![retry, message(&format!("{label}-callback"))];
+    Effects { states: vec![failed, ended], publish, joins: vec![ended_member(label)] }
 }
 
 async fn undone(room: &Room) -> Vec<Undone> {

@@ -6,7 +6,9 @@ pub(crate) mod dead;
 pub(crate) mod decisions;
 pub(crate) mod effects;
 pub(crate) mod endings;
+pub(crate) mod fired;
 pub(crate) mod grants;
+pub(crate) mod joins;
 pub(crate) mod lifetimes;
 pub(crate) mod pauses;
 pub(crate) mod sessions;
@@ -113,6 +115,33 @@ macro_rules! cases {
                 a_forgotten_lifetime_is_gone_and_the_others_stay
                 a_lifetime_goes_with_the_decision_that_ends_its_task
                 lifetimes_survive_a_restart
+            );
+            crate::harness::cases!($($of)+, ledger::joins:
+                a_join_is_read_as_it_was_opened
+                a_join_opened_again_is_known_and_stays_as_it_is
+                a_join_is_sending_until_it_is_said_to_be_sent
+                a_member_is_added_once_and_its_first_outcome_stays
+                what_is_no_member_is_passed_over
+                without_known_members_each_counts_in_the_order_of_their_ends
+                members_are_read_page_by_page
+                members_that_have_not_ended_are_found_page_by_page
+                adding_at_the_same_time_counts_each_member_once
+                a_join_of_ten_thousand_members_is_one_as_any
+                joins_survive_a_restart
+            );
+            crate::harness::cases!($($of)+, ledger::fired:
+                joins_are_due_when_they_are_to_be_looked_at
+                a_full_join_is_due_at_once
+                a_full_join_stays_due_until_it_is_looked_at_as_it_is
+                what_follows_is_recorded_once
+                of_two_that_fire_at_the_same_time_one_records
+                a_fired_join_takes_no_more_members
+                a_closed_join_is_over
+                a_closed_join_is_remembered_for_its_time
+                an_open_join_is_never_forgotten_by_the_sweep
+                what_was_not_sent_is_forgotten_and_may_be_opened_anew
+                a_large_join_that_was_closed_is_forgotten_in_the_end
+                what_follows_survives_a_restart
             );
             crate::harness::cases!($($of)+, ledger::claims:
                 a_send_is_claimed_then_published

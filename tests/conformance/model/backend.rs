@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lineshaft::backend::{Backend, StateWrite, memory};
-use lineshaft::clock::{Clock, TestClock};
-use lineshaft::task::{Order, Status, TaskId, Timestamp};
+use lineshaft::backend::{Backend, GroupMeta, StateWrite, memory};
+use lineshaft::clock::{Clock, TestClock, WallTime};
+use lineshaft::task::{GroupId, Order, Status, TaskId, Timestamp};
 
 use super::{Random, STEPS, Step, seeds};
 use crate::broker::restart::reopen;
@@ -55,7 +55,7 @@ async fn run(kind: Kind, seed: u64) -> Outcome {
     let mut random = Random(seed);
     for number in 0..STEPS {
         let (step, now) = (Step { seed, number }, clock.wall());
-        match random.below(10) {
+        match random.below(14) {
             0..5 => {
                 let writes = random.some(4, write);
                 step.agree(&writes, model.write(&writes, now).await, backend.write(&writes, now).await);
@@ -68,7 +68,8 @@ async fn run(kind: Kind, seed: u64) -> Outcome {
             }
             // How much is forgotten is each room's own affair: what has expired is invisible in any case.
             6 => drop((model.sweep(now).await.expect("sweep"), backend.sweep(now).await.expect("sweep"))),
-            7 | 8 => room.pass(Duration::from_millis(random.below(60_000) as u64)).await,
+            7..11 => group(step, &mut random, &model, &*backend, now).await,
+            11 | 12 => room.pass(Duration::from_millis(random.below(60_000) as u64)).await,
             _ => {
                 drop(backend);
                 room = reopen(room).await?;
@@ -77,6 +78,31 @@ async fn run(kind: Kind, seed: u64) -> Outcome {
         }
         let now = clock.wall();
         step.agree("read", model.read(&all, now).await, backend.read(&all, now).await);
+        let groups = ["x", "y", "z"].map(GroupId::trusted);
+        step.agree("groups", model.groups(&groups, now).await, backend.groups(&groups, now).await);
     }
     Ok(())
+}
+
+/// A step of groups: put, triggered, or kept longer with some states.
+async fn group(step: Step, random: &mut Random, model: &memory::Backend, room: &dyn Backend, now: WallTime) {
+    let id = GroupId::trusted(*random.pick(&["x", "y", "z"]));
+    let keep = Duration::from_secs(random.below(120) as u64);
+    let tasks: Vec<TaskId> = random.some(4, |random| task_id(&self::id(random)));
+    match random.below(3) {
+        0 => {
+            let created_at = if random.one_in(2) { Timestamp::ZERO } else { Timestamp::from_wall(now) };
+            let group = GroupMeta { id, tasks, is_triggered: random.one_in(3), created_at };
+            step.agree(&group, model.put_group(&group, keep, now).await, room.put_group(&group, keep, now).await);
+        }
+        1 => {
+            let message = key(&format!("m{}", random.below(2)));
+            let in_model = model.trigger(&id, &message, keep, now).await;
+            step.agree(("trigger", &id, &message), in_model, room.trigger(&id, &message, keep, now).await);
+        }
+        _ => {
+            let in_model = model.refresh(&id, &tasks, keep, now).await;
+            step.agree(("refresh", &id, &tasks, keep), in_model, room.refresh(&id, &tasks, keep, now).await);
+        }
+    }
 }

@@ -6,12 +6,14 @@ use std::time::Duration;
 use lineshaft::broker::{Delivery, NewTask, Settle};
 use lineshaft::clock::{Clock, TestClock, WallTime};
 use lineshaft::ledger::claim::{Claim, Judged, KeyClaim, Sending, Until};
+use lineshaft::ledger::join::{Opened, Opening};
 use lineshaft::ledger::{Begun, Decision, Effects, Ending, Lifetime};
 use lineshaft::task::{LeaseId, Status, TaskId};
 
 use super::{Random, STEPS, Step, seeds};
 use crate::broker::restart::reopen;
 use crate::harness::{Outcome, START, needs};
+use crate::ledger::joins;
 use crate::make::*;
 use crate::room::{Kind, Room};
 use crate::rooms::Memory;
@@ -38,6 +40,11 @@ async fn run(kind: Kind, seed: u64) -> Outcome {
     let (mut model, mut room) = (Room::open::<Memory>(clock.clone()).await, kind.open(clock.clone()).await);
     attach(&model.ledger(), &["s1"]).await;
     attach(&room.ledger(), &["s1"]).await;
+    // Of the last one nobody knows the members; of a third one nobody knows anything.
+    let opened = [joins::opening("x", 3), Opening { members: Vec::new(), ..joins::opening("y", 3) }];
+    for ledger in [model.ledger(), room.ledger()] {
+        assert_eq!(ledger.joins().open(&opened).await, Ok(vec![Opened::New; 2]));
+    }
     let mut held = Held::default();
     let mut random = Random(seed);
     for number in 0..STEPS {
@@ -63,6 +70,15 @@ async fn run(kind: Kind, seed: u64) -> Outcome {
         let (in_model, in_room) = (model.ledger(), room.ledger());
         let over = (in_model.lifetimes().over(now, None, 50).await, in_room.lifetimes().over(now, None, 50).await);
         step.agree("lifetimes", over.0, over.1);
+        for join in [joins::group("x"), joins::group("y")] {
+            let (in_model, in_room) = (in_model.joins(), in_room.joins());
+            let members = (in_model.members(&join, 0, 50).await, in_room.members(&join, 0, 50).await);
+            step.agree(&join, members.0, members.1);
+            let one = std::slice::from_ref(&join);
+            step.agree("joins", in_model.standing(one).await, in_room.standing(one).await);
+        }
+        let due = (in_model.joins().due(now, 50).await, in_room.joins().due(now, 50).await);
+        step.agree("due", due.0, due.1);
     }
     Ok(())
 }
@@ -138,6 +154,10 @@ async fn take_and_lease(step: Step, random: &mut Random, model: &Room, room: &Ro
 fn effects(random: &mut Random, label: &str, now: WallTime) -> Effects {
     let id = format!("task_{label}");
     let mut effects = Effects::default();
+    if random.one_in(2) {
+        effects.joins =
+            random.some(2, |random| joins::ended(random.pick::<&str>(&["x", "y", "z"]), random.below(4) as u32));
+    }
     if random.one_in(3) {
         let Sending { state: mut pending, message: task, .. } = sending(random, now);
         pending.state.attempt = 2;

@@ -47,11 +47,11 @@ async fn run(kind: Kind, seed: u64) -> Outcome {
     let mut room = kind.open(clock.clone()).await;
     let model: Arc<dyn Ledger> = Arc::new(memory::Ledger::new(clock.clone()));
     let (granted, tokens, watched) = (Vec::new(), HashMap::new(), HashMap::new());
-    let mut pair = Pair { clock, model, room: room.ledger(), granted, tokens, watched };
+    let mut pair = Pair { clock: clock.clone(), model, room: room.ledger(), granted, tokens, watched };
     let mut random = Random(seed);
     for number in 0..STEPS {
         let step = Step { seed, number };
-        match random.below(48) {
+        match random.below(56) {
             0..4 => pair.attach(step, &mut random).await,
             4..6 => pair.renew(step, &mut random).await,
             6..8 => pair.watch(step).await,
@@ -67,6 +67,7 @@ async fn run(kind: Kind, seed: u64) -> Outcome {
             37 | 38 => room.pass(Duration::from_millis(random.below(90_000) as u64)).await,
             39..44 => pair.claim(step, &mut random).await,
             44..47 => pair.mark(step, &mut random).await,
+            47..55 => super::joins::step(step, &mut random, &*pair.model, &*pair.room, clock.wall()).await,
             _ => {
                 pair.room = Arc::clone(&pair.model);
                 room = reopen(room).await?;

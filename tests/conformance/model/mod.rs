@@ -5,6 +5,7 @@
 pub(crate) mod backend;
 pub(crate) mod broker;
 pub(crate) mod fused;
+pub(crate) mod joins;
 pub(crate) mod ledger;
 
 use std::fmt::Debug;

@@ -2,11 +2,14 @@
 //
 //	machinery worker QUEUE CONCURRENCY NAME...  works these functions until its input ends or it is killed
 //	machinery send QUEUE                        sends the tasks on its input, prints their ids, a line each
+//	machinery group|chord|chain QUEUE           sends workflows, prints the ids of each as a JSON list a line
+//	machinery chord-result|chain-result         waits for the workflows whose ids are on its input, as JSON lists; prints likewise
 //	machinery result ID...                      waits for the results, prints one JSON object a line
 //	machinery pending QUEUE                     prints what GetPendingTasks lists, an id a line
 //	machinery delayed                           prints what GetDelayedTasks lists, an id a line
 //
-// BROKER is the URL of broker and result backend, WITNESS a file to which a worker appends each start and end.
+// BROKER is the URL of broker and result backend, RESULTS_EXPIRE_IN how many seconds states are kept, WITNESS a file to which a
+// worker appends each start and end, STOPPED one that it makes when it has flagged a chord and stops there.
 package main
 
 import (
@@ -14,7 +17,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/RichardKnop/machinery/v1"
@@ -51,6 +56,10 @@ func main() {
 		work(args[1], args[2], args[3:])
 	case len(args) == 2 && args[0] == "send":
 		send(args[1])
+	case len(args) == 2 && (args[0] == "group" || args[0] == "chord" || args[0] == "chain"):
+		together(args[0], args[1])
+	case len(args) == 1 && (args[0] == "chord-result" || args[0] == "chain-result"):
+		awaited(strings.TrimSuffix(args[0], "-result"))
 	case len(args) > 1 && args[0] == "result":
 		results(args[1:])
 	case len(args) == 2 && args[0] == "pending":
@@ -60,7 +69,7 @@ func main() {
 		found, err := server("none").GetBroker().GetDelayedTasks()
 		list(found, err)
 	default:
-		must(fmt.Errorf("usage: worker QUEUE CONCURRENCY NAME... | send QUEUE | result ID... | pending QUEUE | delayed"))
+		must(fmt.Errorf("usage: worker QUEUE CONCURRENCY NAME... | send QUEUE | group QUEUE | chord QUEUE | chain QUEUE | result ID... | chord-result | chain-result | pending QUEUE | delayed"))
 	}
 }
 
@@ -74,11 +83,17 @@ func must(err error) {
 // As a user configures it: the defaults of a loaded file.
 func server(queue string) *machinery.Server {
 	url := os.Getenv("BROKER")
+	expire := 3600
+	if set := os.Getenv("RESULTS_EXPIRE_IN"); set != "" {
+		number, err := strconv.Atoi(set)
+		must(err)
+		expire = number
+	}
 	s, err := machinery.NewServer(&config.Config{
 		Broker:          url,
 		ResultBackend:   url,
 		DefaultQueue:    queue,
-		ResultsExpireIn: 3600,
+		ResultsExpireIn: expire,
 		NoUnixSignals:   true,
 		Redis: &config.RedisConfig{
 			MaxIdle: 3, IdleTimeout: 240, ReadTimeout: 15, WriteTimeout: 15, ConnectTimeout: 15,
@@ -93,6 +108,9 @@ func work(queue, concurrency string, names []string) {
 	number, err := strconv.Atoi(concurrency)
 	must(err)
 	s := server(queue)
+	if path := os.Getenv("STOPPED"); path != "" {
+		s.SetBackend(stopping{s.GetBackend(), path})
+	}
 	for _, name := range names {
 		function, ok := functions[name]
 		if !ok {
@@ -122,12 +140,8 @@ func send(queue string) {
 	var sent []*tasks.Signature
 	must(decoder.Decode(&sent))
 	s := server(queue)
+	read(sent)
 	for _, signature := range sent {
-		for i, arg := range signature.Args {
-			value, err := tasks.ReflectValue(arg.Type, arg.Value)
-			must(err)
-			signature.Args[i].Value = value.Interface()
-		}
 		answer, err := s.SendTask(signature)
 		must(err)
 		fmt.Println(answer.Signature.UUID)
@@ -140,21 +154,28 @@ type value struct {
 	Value interface{}
 }
 
+// end is how a task ended, for the test to read.
+type end struct {
+	State, Name, Error string
+	Results            []value
+}
+
+func (e *end) read(values []reflect.Value, err error) {
+	if err != nil {
+		e.Error = err.Error()
+	}
+	for _, v := range values {
+		e.Results = append(e.Results, value{v.Type().String(), v.Interface()})
+	}
+}
+
 func results(ids []string) {
 	backend := server("none").GetBackend()
 	for _, id := range ids {
 		waited := result.NewAsyncResult(&tasks.Signature{UUID: id}, backend)
 		values, err := waited.GetWithTimeout(resultMax, resultPoll)
-		told := struct {
-			State, Name, Error string
-			Results            []value
-		}{Results: []value{}}
-		if err != nil {
-			told.Error = err.Error()
-		}
-		for _, v := range values {
-			told.Results = append(told.Results, value{v.Type().String(), v.Interface()})
-		}
+		told := end{Results: []value{}}
+		told.read(values, err)
 		state := waited.GetState()
 		told.State, told.Name = state.State, state.TaskName
 		must(json.NewEncoder(os.Stdout).Encode(told))

@@ -221,7 +221,7 @@ impl AsyncResult {
 }
 
 /// Whether asking again may bring the end of the task.
-fn is_passing(error: &Error) -> bool {
+pub(super) fn is_passing(error: &Error) -> bool {
     matches!(error, Error::Connect { .. } | Error::Broken { .. })
         || error.is_retryable()
         || matches!(error.reason(), Some(ErrorReason::TaskUnknown | ErrorReason::DeadlineExceeded))

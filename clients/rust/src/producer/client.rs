@@ -305,10 +305,19 @@ impl Client {
         &self.inner.options
     }
 
-    fn timed<T>(&self, message: T) -> tonic::Request<T> {
+    pub(crate) fn timed<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
         request.set_timeout(self.inner.call_timeout);
         request
+    }
+
+    /// A send under a request id, repeated as sends of tasks are.
+    pub(crate) async fn send_named<T, Call, Answer>(&self, call: Call) -> Result<T, Error>
+    where
+        Call: Fn(Channel) -> Answer,
+        Answer: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    {
+        Ok(self.inner.coalescer.repeat(call).await?.into_inner())
     }
 
     /// A call that may be repeated: once on each address, twice if there is only one, since the

@@ -124,6 +124,15 @@ impl Coalescer {
         answers
     }
 
+    /// A send that is a call of its own, under its own request id, repeated as those of tasks are.
+    pub(super) async fn repeat<T, Call, Told>(&self, once: Call) -> Result<T, Error>
+    where
+        Call: Fn(Channel) -> Told,
+        Told: Future<Output = Result<T, tonic::Status>>,
+    {
+        self.shared.repeat(once).await
+    }
+
     async fn enqueue(&self, task: proto::Task) -> Result<oneshot::Receiver<Answer>, Error> {
         let bytes = task.encoded_len();
         // A task larger than all the room waits until it is alone.
@@ -137,6 +146,54 @@ impl Coalescer {
             tokio::spawn(UnderWay { shared: Arc::clone(&self.shared), is_done: false }.run());
         }
         Ok(receiver)
+    }
+}
+
+impl Shared {
+    /// One call, repeated: at once on each other address while it is certain that nothing was written, then for as long as
+    /// the client is told to, also where that is not known, since every send has its request id.
+    async fn repeat<T, Call, Told>(&self, once: Call) -> Result<T, Error>
+    where
+        Call: Fn(Channel) -> Told,
+        Told: Future<Output = Result<T, tonic::Status>>,
+    {
+        let channels = &self.channels;
+        let since = Instant::now();
+        let mut backoff = Backoff::random();
+        let mut untried = channels.len();
+        // The first of them: it stays unknown whether that was done, however the others end.
+        let mut unconfirmed = None;
+        loop {
+            let (index, channel) = channels.current();
+            let error = match once(channel).await {
+                Ok(answer) => return Ok(answer),
+                Err(status) => Error::from(status),
+            };
+            if error.is_of_this_server() {
+                channels.pass_over(index);
+            }
+            untried = untried.saturating_sub(1);
+            if !error.is_retryable() && !error.is_unconfirmed() {
+                return Err(error);
+            }
+            if untried > 0 && error.is_of_this_server() && error.is_retryable() {
+                continue;
+            }
+            let pause = error.retry_delay().unwrap_or_default().max(backoff.next());
+            if error.is_unconfirmed() {
+                unconfirmed.get_or_insert_with(|| error.clone());
+            }
+            let mut latest = self.bounds.retry_for;
+            if unconfirmed.is_some() {
+                // The server forgets a request id after its window, and a call may be under way for as long as it may take.
+                let window = Duration::from_millis(self.request_window_ms.load(Ordering::Relaxed));
+                latest = latest.min(window.saturating_sub(self.bounds.call_timeout));
+            }
+            if since.elapsed() + pause > latest {
+                return Err(unconfirmed.unwrap_or(error));
+            }
+            tokio::time::sleep(pause).await;
+        }
     }
 }
 
@@ -193,7 +250,7 @@ impl UnderWay {
     async fn send_batch(&self, mut batch: Vec<Item>) {
         let tasks: Vec<_> = batch.iter_mut().map(|item| std::mem::take(&mut item.task)).collect();
         let count = tasks.len();
-        match self.call(&tasks).await {
+        match self.shared.repeat(|channel| self.call_once(channel, &tasks)).await {
             Ok(results) => {
                 let mut results = results.into_iter();
                 for item in batch {
@@ -216,48 +273,6 @@ impl UnderWay {
                     let _ = item.answer.send(Err(error.clone()));
                 }
             }
-        }
-    }
-
-    /// One call, repeated: at once on each other address while it is certain that nothing was written, then for as long as
-    /// the client is told to, also where that is not known, since every task has its request id.
-    async fn call(&self, tasks: &[proto::Task]) -> Result<Vec<Answer>, Error> {
-        let channels = &self.shared.channels;
-        let since = Instant::now();
-        let mut backoff = Backoff::random();
-        let mut untried = channels.len();
-        // The first of them: it stays unknown whether that was done, however the others end.
-        let mut unconfirmed = None;
-        loop {
-            let (index, channel) = channels.current();
-            let error = match self.call_once(channel, tasks).await {
-                Ok(answers) => return Ok(answers),
-                Err(status) => Error::from(status),
-            };
-            if error.is_of_this_server() {
-                channels.pass_over(index);
-            }
-            untried = untried.saturating_sub(1);
-            if !error.is_retryable() && !error.is_unconfirmed() {
-                return Err(error);
-            }
-            if untried > 0 && error.is_of_this_server() && error.is_retryable() {
-                continue;
-            }
-            let pause = error.retry_delay().unwrap_or_default().max(backoff.next());
-            if error.is_unconfirmed() {
-                unconfirmed.get_or_insert_with(|| error.clone());
-            }
-            let mut latest = self.shared.bounds.retry_for;
-            if unconfirmed.is_some() {
-                // The server forgets a request id after its window, and a call may be under way for as long as it may take.
-                let window = Duration::from_millis(self.shared.request_window_ms.load(Ordering::Relaxed));
-                latest = latest.min(window.saturating_sub(self.shared.bounds.call_timeout));
-            }
-            if since.elapsed() + pause > latest {
-                return Err(unconfirmed.unwrap_or(error));
-            }
-            tokio::time::sleep(pause).await;
         }
     }
 

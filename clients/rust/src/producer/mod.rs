@@ -4,3 +4,4 @@ pub(crate) mod async_result;
 pub(crate) mod client;
 mod coalesce;
 pub(crate) mod task;
+pub(crate) mod workflow;

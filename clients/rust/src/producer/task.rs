@@ -161,7 +161,8 @@ impl Task {
         self
     }
 
-    /// The results of the task before are not appended to this one's arguments.
+    /// Its results are not appended to the arguments of what is sent when it has succeeded. The callback of a chord that is
+    /// immutable takes no results itself.
     pub fn immutable(mut self) -> Self {
         self.proto.immutable = true;
         self

@@ -209,6 +209,13 @@ pub struct Tasks {
     pub send_tasks: Option<Answering<SendTasksRequest, SendTasksResponse>>,
     pub get_state: Option<Answering<GetStateRequest, GetStateResponse>>,
     pub wait: Option<Answering<WaitForResultRequest, WaitForResultResponse>>,
+    pub send_group: Option<Answering<SendGroupRequest, SendGroupResponse>>,
+    pub send_chain: Option<Answering<SendChainRequest, SendChainResponse>>,
+    pub send_chord: Option<Answering<SendChordRequest, SendChordResponse>>,
+    pub get_group: Option<Answering<GetGroupRequest, GetGroupResponse>>,
+    pub cancel_group: Option<Answering<CancelGroupRequest, CancelGroupResponse>>,
+    /// What one stream tells before it ends with OK.
+    pub watch: Option<Answering<WatchStateRequest, Vec<WatchStateResponse>>>,
     pub limits: Limits,
 }
 
@@ -356,6 +363,29 @@ impl TaskService for Scripted {
         scripted(&self.tasks.send_tasks, request).await
     }
 
+    async fn send_group(&self, request: Request<SendGroupRequest>) -> Result<Response<SendGroupResponse>, Status> {
+        scripted(&self.tasks.send_group, request).await
+    }
+
+    async fn send_chain(&self, request: Request<SendChainRequest>) -> Result<Response<SendChainResponse>, Status> {
+        scripted(&self.tasks.send_chain, request).await
+    }
+
+    async fn send_chord(&self, request: Request<SendChordRequest>) -> Result<Response<SendChordResponse>, Status> {
+        scripted(&self.tasks.send_chord, request).await
+    }
+
+    async fn get_group(&self, request: Request<GetGroupRequest>) -> Result<Response<GetGroupResponse>, Status> {
+        scripted(&self.tasks.get_group, request).await
+    }
+
+    async fn cancel_group(
+        &self,
+        request: Request<CancelGroupRequest>,
+    ) -> Result<Response<CancelGroupResponse>, Status> {
+        scripted(&self.tasks.cancel_group, request).await
+    }
+
     async fn get_state(&self, request: Request<GetStateRequest>) -> Result<Response<GetStateResponse>, Status> {
         scripted(&self.tasks.get_state, request).await
     }
@@ -372,8 +402,16 @@ impl TaskService for Scripted {
         Err(Status::unimplemented("not in these tests"))
     }
 
-    async fn watch_state(&self, _: Request<WatchStateRequest>) -> Result<Response<Self::WatchStateStream>, Status> {
-        Err(Status::unimplemented("not in these tests"))
+    async fn watch_state(
+        &self,
+        request: Request<WatchStateRequest>,
+    ) -> Result<Response<Self::WatchStateStream>, Status> {
+        let told = scripted(&self.tasks.watch, request).await?.into_inner();
+        let (sender, stream) = mpsc::channel(told.len().max(1));
+        for told in told {
+            let _ = sender.try_send(Ok(told));
+        }
+        Ok(Response::new(ReceiverStream::new(stream)))
     }
 
     async fn wait_for_result(

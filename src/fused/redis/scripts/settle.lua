@@ -1,10 +1,10 @@
--- Between `judge.lua` and `record.lua`, behind `order.lua`: what follows from decisions is done with them.
+-- Between `judge.lua` and `record.lua`, behind `order.lua` and `join_ends.lua`: what follows from decisions is done with them.
 --
 -- KEYS  behind the first, the key of each state.
 -- ARGV  behind what `judge.lua` tells: now, 20 digits of unix ns; two that list what ended; the number of the decision of each
 --       state, with commas between them ("": as many states as decisions, in their order); number of states; per state three as
 --       `order.lua` says; per message that is published: number of its decision (0: whatever they come to), command, key,
---       score or "", member.
+--       score or "", member; per member of a join that ends: number of its decision, "", group, task, how it ended.
 -- Answers -1 too: a key of a state or a queue holds what it should not. An error that names the key, if one of the ledger's does.
 -- Nothing is written then.
 -- Keeps true: a decision is in `ends` with the moment at which it is forgotten; its message has no body in `blobs`.
@@ -51,7 +51,11 @@ local first = at + 5 + states * 3
 local seen = {}
 for p = first, #argv, 5 do
   local key = argv[p + 2]
-  if not seen[key] then
+  if argv[p + 1] == '' then
+    if answers[tonumber(argv[p])] == 1 then
+      member_ended(key, argv[p + 3], argv[p + 4])
+    end
+  elseif not seen[key] then
     local kind = call('TYPE', key).ok
     if bodies[key] or (kind ~= 'none' and kind ~= kinds[argv[p + 1]]) then
       return -1
@@ -75,6 +79,10 @@ for key, kind in pairs(ours) do
     return redis.error_reply('WRONGTYPE {lineshaft}' .. key .. ' is a ' .. is .. ', it must be a ' .. kind)
   end
 end
+local odd = next(joined) and odd_join()
+if odd then
+  return odd
+end
 
 for key, body in pairs(bodies) do
   call('SET', key, body, 'PX', keep[key])
@@ -84,7 +92,7 @@ if next(bodies) then
 end
 for p = first, #argv, 5 do
   local decision = tonumber(argv[p])
-  if decision == 0 or answers[decision] == 1 then
+  if argv[p + 1] ~= '' and (decision == 0 or answers[decision] == 1) then
     if argv[p + 3] == '' then
       call(argv[p + 1], argv[p + 2], argv[p + 4])
     else
@@ -92,6 +100,7 @@ for p = first, #argv, 5 do
     end
   end
 end
+add_members()
 local done, together = {}, {}
 for n, i in ipairs(recorded) do
   local timing = sub(argv[i * stride + 3], 50, 85)

@@ -1,5 +1,7 @@
 //! The reference model of a ledger: one mutex, ordered maps. Every other room is compared with it.
 
+mod joins;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use super::claim::{Claim, ClaimName, Claimed, Claims, Held, Step};
+use super::join;
 use super::{
     Begun, CancelMark, DeadTask, Decision, Effects, Ending, Grant, Lease, LeaseQuery, LeaseStatus, Lifetime, Lifetimes,
     LocalNotices, LostAttempt, NOBODY, Notices, OPEN_KEPT, Session, Standing, Undone, Verdict,
@@ -41,6 +44,7 @@ pub(crate) struct State {
     claims: BTreeMap<ClaimName, Held>,
     paused: BTreeMap<QueueName, WallTime>,
     lifetimes: BTreeSet<Lifetime>,
+    pub(crate) joins: joins::Joins,
 }
 
 /// A message that was granted at least once.
@@ -274,7 +278,7 @@ impl State {
         for name in &lapsed {
             self.claims.remove(name);
         }
-        past.len() + lapsed.len()
+        past.len() + lapsed.len() + self.joins.sweep(now)
     }
 
     fn sweep_dead(&mut self, before: WallTime) -> usize {
@@ -549,6 +553,10 @@ impl super::Ledger for Ledger {
     }
 
     fn lifetimes(&self) -> &dyn Lifetimes {
+        self
+    }
+
+    fn joins(&self) -> &dyn join::Joins {
         self
     }
 
