@@ -13,7 +13,7 @@ use crate::ledger::Effects;
 use crate::ledger::join::{Callback, Fired, Firing, Head, Kind, Standing};
 use crate::service::outcome::message_of;
 use crate::service::{Inner, envelope, trail};
-use crate::task::{Arg, FailureReason, GroupId, Signature, Status, TaskState};
+use crate::task::{Arg, FailureReason, GroupId, Signature, Status, TaskId, TaskState};
 use crate::wire;
 
 /// Members read at once.
@@ -67,7 +67,7 @@ impl Inner {
         self.failpoints.reach(Point::JoinFired).await;
         match recorded.into_iter().next() {
             Some(Fired::Recorded) => self.perform(head, firing).await,
-            Some(Fired::Known(firing)) => self.perform(head, *firing).await,
+            Some(Fired::Known(firing)) => self.perform_again(head, *firing).await,
             Some(Fired::Over) | None => Ok(()),
         }
     }
@@ -76,13 +76,27 @@ impl Inner {
     pub(super) async fn fire_again(self: &Arc<Self>, standing: &Standing) -> Result<(), StoreError> {
         let fired = self.stores.ledger.joins().fire(&[(standing.head.id.clone(), Firing::default())]).await?;
         match fired.into_iter().next() {
-            Some(Fired::Known(firing)) => self.perform(&standing.head, *firing).await,
+            Some(Fired::Known(firing)) => self.perform_again(&standing.head, *firing).await,
             Some(Fired::Recorded) => Err(StoreError::Corrupt {
                 store: self.guarantees.ledger,
                 why: format!("what follows group {} is lost", standing.head.id),
             }),
             Some(Fired::Over) | None => Ok(()),
         }
+    }
+
+    /// Does what was recorded before, by somebody who may have done it. A callback that another program has taken since is not
+    /// sent once more: it would not know the copy.
+    async fn perform_again(self: &Arc<Self>, head: &Head, mut firing: Firing) -> Result<(), StoreError> {
+        let tasks: Vec<TaskId> = firing.effects.publish.iter().map(|message| message.task.clone()).collect();
+        if head.is_shared && !tasks.is_empty() {
+            let states = self.stores.backend.read(&tasks, self.clock.wall()).await?;
+            if states.into_iter().flatten().any(|state| state.generation == 0) {
+                firing.effects.states.clear();
+                firing.effects.publish.clear();
+            }
+        }
+        self.perform(head, firing).await
     }
 
     async fn perform(self: &Arc<Self>, head: &Head, firing: Firing) -> Result<(), StoreError> {
@@ -125,7 +139,7 @@ impl Inner {
     async fn theirs(&self, head: &Head, now: WallTime) -> Result<Whose, StoreError> {
         let Some(signature) = head.callback.as_ref().and_then(open) else { return Ok(Whose::Done) };
         let id = callback_id(head, &signature);
-        let state = self.stores.backend.read(&[crate::task::TaskId::trusted(id)], now).await?.pop().flatten();
+        let state = self.stores.backend.read(&[TaskId::trusted(id)], now).await?.pop().flatten();
         // Announced by us is not sent by them. What they send they write down as theirs.
         let is_sent = state.is_some_and(|state| {
             state.generation == 0 || state.generation > head.generation || state.status != Status::Pending
